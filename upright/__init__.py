@@ -1,0 +1,55 @@
+"""Reinforcement learning for robot and control developers.
+
+Names are imported when they are first used: `upright.load_policy` needs NumPy alone, and only
+training starts JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upright.agents.dqn import DQN as DQN
+    from upright.errors import UprightError as UprightError
+    from upright.evaluation.episodes import evaluate as evaluate
+    from upright.figures.curves import plot as plot
+    from upright.figures.video import play as play
+    from upright.policy import Policy as Policy
+    from upright.policy import load_policy as load_policy
+    from upright.runs import Run as Run
+    from upright.training.train import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DQN": "upright.agents.dqn",
+    "Policy": "upright.policy",
+    "Run": "upright.runs",
+    "UprightError": "upright.errors",
+    "evaluate": "upright.evaluation.episodes",
+    "load_policy": "upright.policy",
+    "play": "upright.figures.video",
+    "plot": "upright.figures.curves",
+    "train": "upright.training.train",
+}
+
+__all__ = [
+    "DQN",
+    "Policy",
+    "Run",
+    "UprightError",
+    "evaluate",
+    "load_policy",
+    "play",
+    "plot",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'upright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,1 @@
+"""One file per algorithm: pure functions of one seed, without environment, clock, files or jit."""

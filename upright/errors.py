@@ -1,0 +1,8 @@
+"""The one exception that a user is meant to see."""
+
+
+class UprightError(ValueError):
+    """Bad input: the message says what is wrong, with which value, and what to do.
+
+    The command line prints it as one line and exits with status 2.
+    """

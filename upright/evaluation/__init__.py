@@ -1,0 +1,1 @@
+"""A policy and a task make returns; returns of many seeds make statistics."""

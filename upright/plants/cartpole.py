@@ -1,0 +1,37 @@
+"""A pole on a cart, hinged without friction: the inverted pendulum.
+
+Source: R. V. Florian, "Correct equations for the dynamics of the cart-pole system" (2007), equations
+(23) and (24), which leave friction out; the state is that of Barto, Sutton and Anderson (1983).
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class CartPole:
+    """What one would measure; whatever follows from it (total mass, moments) is computed."""
+
+    gravity: float = 9.8  # [m/s^2]
+    cart_mass: float = 1.0  # [kg]
+    pole_mass: float = 0.1  # [kg]
+    half_length: float = 0.5  # from the hinge to the pole's centre of mass [m]
+
+
+def dynamics(x: Float[Array, " 4"], u: Float[Array, ""], p: CartPole) -> Float[Array, " 4"]:
+    """Derivative of x = (position [m], velocity [m/s], angle [rad], angular velocity [rad/s]).
+
+    The angle is zero upright and positive towards positive positions; u is the force on the cart [N].
+    """
+    _, velocity, angle, angular_velocity = x
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    total_mass = p.cart_mass + p.pole_mass
+    pole_moment = p.pole_mass * p.half_length
+    push = (u + pole_moment * angular_velocity**2 * sin) / total_mass
+    angular_acceleration = (p.gravity * sin - cos * push) / (
+        p.half_length * (4 / 3 - p.pole_mass * cos**2 / total_mass)
+    )
+    acceleration = push - pole_moment * angular_acceleration * cos / total_mass
+    return jnp.stack([velocity, acceleration, angular_velocity, angular_acceleration])

@@ -1,0 +1,77 @@
+"""CartPole-v1: keep the pole up and the cart on its track for 500 steps. Gymnasium's task, natively."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from upright.plants import cartpole, integrators
+from upright.spec import Channel, Spec
+from upright.tasks.task import TimeStep
+
+
+class State(NamedTuple):
+    x: Float[Array, " 4"]  # the plant's state
+    steps: Int[Array, ""]  # since the reset
+
+
+@dataclass(frozen=True)
+class CartPoleTask:
+    """The reward is 1 for every step, the one that ends the episode included."""
+
+    plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
+    force: float = 10.0  # magnitude of a push [N]
+    dt: float = 0.02  # sampling time [s]
+    position_limit: float = 2.4  # the episode terminates beyond it [m]
+    angle_limit: float = math.radians(12)  # the episode terminates beyond it [rad]
+    start_range: float = 0.05  # start states are uniform within +- this [m, m/s, rad, rad/s]
+    episode_steps: int = 500  # the episode is truncated after so many steps
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(
+            task="CartPole-v1",
+            observation=(
+                Channel(
+                    "cart position",
+                    "m",
+                    scale=self.position_limit,
+                    low=-self.position_limit,
+                    high=self.position_limit,
+                ),
+                Channel("cart velocity", "m/s", scale=3.0),
+                Channel(
+                    "pole angle",
+                    "rad",
+                    scale=self.angle_limit,
+                    low=-self.angle_limit,
+                    high=self.angle_limit,
+                ),
+                Channel("pole angular velocity", "rad/s", scale=3.0),
+            ),
+            action="force",
+            action_unit="N",
+            action_values=(-self.force, self.force),
+            dt=self.dt,
+            episode_steps=self.episode_steps,
+            solved_return=475.0,
+        )
+
+    def reset(self, key: PRNGKeyArray) -> State:
+        x = jax.random.uniform(key, (4,), minval=-self.start_range, maxval=self.start_range)
+        return State(x, jnp.zeros((), jnp.int32))
+
+    def observe(self, state: State) -> Float[Array, " 4"]:
+        return state.x
+
+    def step(self, state: State, action: Int[Array, ""]) -> tuple[State, TimeStep]:
+        force = jnp.where(action == 1, self.force, -self.force)
+        x = integrators.euler(cartpole.dynamics, state.x, force, self.plant, self.dt)
+        steps = state.steps + 1
+        position, angle = x[0], x[2]
+        terminated = (jnp.abs(position) > self.position_limit) | (jnp.abs(angle) > self.angle_limit)
+        truncated = steps >= self.episode_steps
+        return State(x, steps), TimeStep(x, jnp.ones_like(position), terminated, truncated)

@@ -1,0 +1,35 @@
+"""What a native task is: pure functions of its state, compiled together with the agent."""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from upright.spec import Spec
+
+
+class TimeStep(NamedTuple):
+    """What an agent sees after an action."""
+
+    observation: Float[Array, " O"]
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]  # the task ended: there is nothing after it
+    truncated: Bool[Array, ""]  # the time limit cut it off: it would have gone on
+
+
+class Task(Protocol):
+    """For one episode; batched outside, by vmap. `State` is a pytree of the task's own."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    def reset(self, key: PRNGKeyArray) -> Any:
+        """A random start state."""
+        ...
+
+    def observe(self, state: Any) -> Float[Array, " O"]:
+        """The observation of a state."""
+        ...
+
+    def step(self, state: Any, action: Int[Array, ""]) -> tuple[Any, TimeStep]:
+        """One sampling time later. Does not reset: what follows an end is the caller's choice."""
+        ...

@@ -1,0 +1,1 @@
+"""From a task and an agent to a run folder."""

@@ -1,0 +1,161 @@
+"""The fused driver: environment, replay, learning and acting of one seed in one compiled loop."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from upright.agents import dqn, replay
+from upright.agents.dqn import DQN
+from upright.agents.replay import Replay, Transition
+from upright.evaluation import native
+from upright.tasks.task import Task
+
+
+class Carry(NamedTuple):
+    """Everything about one seed at one moment; donated to each chunk, which updates it in place."""
+
+    key: PRNGKeyArray  # of the run; the random numbers of step t come from fold_in(key, t)
+    agent: dqn.State
+    replay: Replay
+    environment: tuple  # the task's own state
+    episode_return: Float[Array, ""]  # of the present episode, so far
+    episode_length: Int[Array, ""]
+    healthy: Bool[Array, ""]  # no loss has been NaN or infinite yet
+
+
+class Step(NamedTuple):
+    """What is recorded of one step."""
+
+    ended: Array  # 1 where an episode ended
+    episode_return: Array  # so far, this step included
+    episode_length: Array
+    terminated: Array
+    loss: Array  # mean over the gradient steps; 0 during warm-up
+    q_mean: Array
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Drives one seed; pure functions, to be compiled with the seed axis by `training.seeds`."""
+
+    task: Task
+    agent: DQN
+    chunk: int  # most steps in one call of `advance`
+    evaluation_episodes: int
+
+    def init(self, key: PRNGKeyArray) -> Carry:
+        agent_key, reset_key, run_key = jax.random.split(key, 3)
+        zero = jnp.zeros((), jnp.int32)
+        return Carry(
+            key=run_key,
+            agent=self.agent.init(agent_key, self.task.spec),
+            replay=replay.init(self.agent.replay_size, self.task.spec.observation_size),
+            environment=self.task.reset(reset_key),
+            episode_return=jnp.zeros(()),
+            episode_length=zero,
+            healthy=jnp.array(True),
+        )
+
+    def advance(
+        self, carry: Carry, steps: Int[Array, ""], episodes: Int[Array, ""]
+    ) -> tuple[Carry, Int[Array, ""], Float[Array, "T columns"]]:
+        """Goes on for `steps` steps (at most `chunk`), or until `episodes` are finished in all.
+
+        Also ends with the step whose loss is not finite. Returns the carry, the number of steps
+        taken, and as many rows of `Step`.
+        """
+        start = carry.agent.steps
+        noise = jax.vmap(self._draw, (None, 0))(carry.key, start + jnp.arange(self.chunk))
+
+        def unfinished(loop):
+            taken, carry, _ = loop
+            return (taken < steps) & (carry.agent.episodes < episodes) & carry.healthy
+
+        def step(loop):
+            taken, carry, log = loop
+            carry, record = self._step(carry, jax.tree.map(lambda x: x[taken], noise))
+            return taken + 1, carry, log.at[taken].set(jnp.stack(record))
+
+        log = jnp.zeros((self.chunk, len(Step._fields)))
+        taken, carry, log = jax.lax.while_loop(unfinished, step, (jnp.zeros_like(start), carry, log))
+        return carry, taken, log
+
+    def evaluate(self, agent: dqn.State) -> Float[Array, " E"]:
+        """Returns of greedy episodes from start states that are the same for all seeds and times."""
+        keys = jax.random.split(jax.random.key(0), self.evaluation_episodes)
+        return native.returns(self.task, lambda observation: self.agent.greedy(agent, observation), keys)
+
+    def _draw(self, key: PRNGKeyArray, step: Int[Array, ""]) -> "_StepNoise":
+        act_key, replay_key, reset_key = jax.random.split(jax.random.fold_in(key, step), 3)
+        shape = self.agent.gradient_steps, self.agent.batch_size
+        return _StepNoise(
+            act=self.agent.draw(act_key, self.task.spec),
+            replay=jax.random.bits(replay_key, shape),
+            reset=self.task.reset(reset_key),
+        )
+
+    def _step(self, carry: Carry, noise: "_StepNoise") -> tuple[Carry, Step]:
+        observation = self.task.observe(carry.environment)
+        action = self.agent.act(carry.agent, observation, noise.act)
+        environment, timestep = self.task.step(carry.environment, action)
+        memory = replay.add(carry.replay, _transition(observation, action, timestep))
+        agent, metrics = self._learn(carry.agent, memory, noise.replay)
+        ended = timestep.terminated | timestep.truncated
+        total = carry.episode_return + timestep.reward
+        length = carry.episode_length + 1
+        carry = Carry(
+            key=carry.key,
+            agent=self.agent.advance(agent, ended),
+            replay=memory,
+            environment=jax.tree.map(
+                lambda fresh, present: jnp.where(ended, fresh, present), noise.reset, environment
+            ),
+            episode_return=jnp.where(ended, 0, total),
+            episode_length=jnp.where(ended, 0, length),
+            healthy=jnp.isfinite(metrics.loss),
+        )
+        return carry, Step(
+            ended=ended.astype(jnp.float32),
+            episode_return=total,
+            episode_length=length.astype(jnp.float32),
+            terminated=timestep.terminated.astype(jnp.float32),
+            loss=metrics.loss,
+            q_mean=metrics.q_mean,
+        )
+
+    def _learn(self, agent: dqn.State, memory: Replay, bits) -> tuple[dqn.State, dqn.Metrics]:
+        """The gradient steps of one environment step; none during warm-up."""
+
+        def gradient_steps(agent):
+            return jax.lax.scan(
+                lambda agent, bits: self.agent.learn(agent, replay.sample(memory, bits)), agent, bits
+            )
+
+        def wait(agent):
+            zeros = jnp.zeros(self.agent.gradient_steps)
+            return agent, dqn.Metrics(zeros, zeros)
+
+        warm = agent.steps >= self.agent.warmup_steps
+        agent, metrics = jax.lax.cond(warm, gradient_steps, wait, agent)
+        return agent, jax.tree.map(jnp.mean, metrics)
+
+
+class _StepNoise(NamedTuple):
+    """All random numbers of one step."""
+
+    act: dqn.Noise
+    replay: Array  # bits [gradient steps, batch]
+    reset: tuple  # the start state of the next episode, should this step end one
+
+
+def _transition(observation, action, timestep) -> Transition:
+    return Transition(
+        observation=observation,
+        action=action,
+        reward=timestep.reward,
+        discount=1 - timestep.terminated.astype(jnp.float32),
+        next_observation=timestep.observation,
+    )

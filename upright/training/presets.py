@@ -1,0 +1,48 @@
+"""Named settings with their budget."""
+
+from dataclasses import dataclass
+
+from upright.agents.dqn import DQN
+from upright.errors import UprightError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One of the two budgets is None."""
+
+    agent: DQN
+    steps: int | None = None  # of the environment, for each seed
+    episodes: int | None = None  # for each seed
+
+
+PRESETS = {
+    "default": Preset(DQN(), steps=25_000),
+    # The values that the article prints are its episodes and its interval of synchronisation; the
+    # others are those of the classic set-up that it cites (K. Saito, "Deep Learning from Scratch 4",
+    # O'Reilly Japan, 2022, chapter 8). Learning there starts as soon as the replay holds a batch.
+    "article": Preset(
+        DQN(
+            hidden=(128, 128),
+            gamma=0.98,
+            learning_rate=5e-4,
+            batch_size=32,
+            replay_size=10_000,
+            warmup_steps=31,
+            epsilon_start=0.1,
+            epsilon_end=0.1,
+            epsilon_decay_steps=0,
+            target_update="episodes",
+            target_interval=20,
+            double=False,
+            loss="mse",
+            scale_observations=False,
+        ),
+        episodes=3000,
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise UprightError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
