@@ -8,7 +8,7 @@ from upright.errors import UprightError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary file in the same folder, fsync, rename: a power cut leaves the old file or the new."""
+    """Temporary file, fsync, rename: a power cut leaves the old file or the new one."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -1,6 +1,7 @@
 """The policy file: one small artefact that everything after training reads, with NumPy alone.
 
-Format: `docs/policy-format.md`. A file is data, never code: loading one can fail and do nothing else.
+Format: `docs/policy-format.md`. A file is data, never code: loading one can fail and do nothing
+else.
 """
 
 import hashlib
@@ -36,10 +37,12 @@ class Policy:
     biases: tuple[Floats, ...]  # [out] each
     offset: Floats  # [observation], subtracted from an observation [its units]
     scale: Floats  # [observation], divides an observation [its units]
-    training: dict[str, Any] = field(default_factory=dict[str, Any])  # agent, seed, step, evaluation
+    training: dict[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # agent, seed, step, evaluation
 
     def q_values(self, observation: ArrayLike) -> Floats:
-        """Action values [..., action] of one observation [observation] or a batch [batch, observation].
+        """Action values [action] of an observation [observation], or with a leading batch axis.
 
         Raises UprightError if the shape is another or a number is not finite: an action that
         follows from a NaN would be an accident.
@@ -81,10 +84,8 @@ class Policy:
             "training": self.training,
             "tensors_sha256": _digest(tensors),
         }
-        text = json.dumps(header, allow_nan=False)
-        # Each is a pair of its own, so that the digest is over exactly the text that is stored.
-        metadata = {"upright": text, "upright_sha256": hashlib.sha256(text.encode()).hexdigest()}
-        write_atomically(Path(path), save(tensors, metadata))
+        # One entry: the library writes several in an order that changes from time to time.
+        write_atomically(Path(path), save(tensors, {"upright": _seal(header)}))
 
     def _tensors(self) -> dict[str, Floats]:
         """Named as in torch.nn.Sequential(Linear, ReLU, Linear, ...): the ReLUs count, too."""
@@ -117,10 +118,7 @@ def _decode(content: bytes) -> Policy:
     tensors, metadata = _read_safetensors(content)
     if "upright" not in metadata:
         raise UprightError("a safetensors file, but not a policy of upright")
-    text = metadata["upright"]
-    if hashlib.sha256(text.encode()).hexdigest() != metadata["upright_sha256"]:
-        raise UprightError("damaged: its header does not match its checksum")
-    header = json.loads(text)
+    header = _unseal(metadata["upright"])
     if header["version"] != VERSION:
         raise UprightError(
             f"policy format {header['version']}; this version of upright reads {VERSION}"
@@ -151,6 +149,20 @@ def _decode(content: bytes) -> Policy:
     ):
         raise UprightError("damaged: its numbers do not have the form that its header names")
     return policy
+
+
+def _seal(header: dict[str, Any]) -> str:
+    """JSON whose last member, sha256, is the digest of the text without it."""
+    text = json.dumps(header, allow_nan=False)
+    return f'{text[:-1]}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}'
+
+
+def _unseal(sealed: str) -> dict[str, Any]:
+    text, _, digest = sealed.rpartition(', "sha256": ')
+    text += "}"
+    if digest != f'"{hashlib.sha256(text.encode()).hexdigest()}"}}':
+        raise UprightError("damaged: its header does not match its checksum")
+    return json.loads(text)
 
 
 def _digest(tensors: dict[str, Floats]) -> str:

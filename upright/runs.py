@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,7 @@ class RunWriter:
         text = json.dumps(self.info, indent=2, allow_nan=False)
         write_atomically(self.path / "run.json", text.encode())
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunWriter":
         return self
 
     def __exit__(
@@ -137,3 +137,8 @@ def find_runs(folder: Path) -> list[Run]:
         raise UprightError(f"{folder}: no such folder")
     runs = [Run(path.parent) for path in folder.glob("*/run.json")]
     return sorted(runs, key=lambda run: run.info["started"])
+
+
+def open_run_or_policy(path: str | os.PathLike[str]) -> Run | Policy:
+    """A folder is a run, a file is a policy."""
+    return Run(path) if Path(path).is_dir() else load_policy(path)

@@ -1,8 +1,8 @@
-"""What an agent must know of a task, and what a policy tells of it: names, units, scales, timing."""
+"""What an agent knows of a task, and what a policy tells of it: names, units, scales, timing."""
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Spec:
         return fields
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
+    def from_dict(cls, fields: dict[str, Any]) -> "Spec":
         """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError on other input."""
         fields = dict(fields)
         fields["observation"] = tuple(

@@ -1,11 +1,11 @@
 """DQN: a network learns the action values Q(s, a) by temporal differences from a replay.
 
-Source: V. Mnih et al., "Human-level control through deep reinforcement learning", Nature 518 (2015),
-Algorithm 1; double Q-learning: H. van Hasselt, A. Guez, D. Silver, AAAI (2016), equation (4).
+Source: V. Mnih et al., "Human-level control through deep reinforcement learning", Nature 518
+(2015), Algorithm 1; double Q-learning: H. van Hasselt, A. Guez, D. Silver, AAAI (2016), eq. (4).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from upright.agents.replay import Transition
 from upright.errors import UprightError
 from upright.policy import Policy
 from upright.spec import Spec
+
+Count = Int[Array, ""] | np.int32  # [steps]
 
 
 class State(NamedTuple):
@@ -61,11 +63,15 @@ class DQN:
     epsilon_start: float = 1.0  # chance of a random action at the start
     epsilon_end: float = 0.05  # after the decay
     epsilon_decay_steps: int = 5_000  # linear from start to end; 0: the end from the start [steps]
-    target_update: Literal["episodes", "steps", "polyak"] = "polyak"  # how the target network follows
+    target_update: Literal["episodes", "steps", "polyak"] = (
+        "polyak"  # how the target network follows
+    )
     target_interval: int = 20  # episodes or steps between two copies to the target network
     target_rate: float = 0.01  # polyak: share of the online network mixed in per gradient step
     double: bool = True  # online network chooses the next action, target network rates it
-    loss: Literal["mse", "huber"] = "mse"  # of the temporal-difference error; huber: linear beyond 1
+    loss: Literal["mse", "huber"] = (
+        "mse"  # of the temporal-difference error; huber: linear beyond 1
+    )
     max_gradient_norm: float = 0.0  # longer gradients are scaled down to this norm; 0: never
     scale_observations: bool = True  # divide by the task's typical magnitudes
 
@@ -90,7 +96,8 @@ class DQN:
             params=params,
             # A copy, since online and target network are updated in place, each on its own.
             target_params=jax.tree.map(jnp.copy, params),
-            optimizer=self._adam.init(params),
+            # Optax's types do not know that a module is a tree of arrays.
+            optimizer=self._adam.init(cast(optax.Params, params)),
             scale=jnp.array(scales),
             steps=jnp.zeros((), jnp.int32),
             episodes=jnp.zeros((), jnp.int32),
@@ -129,7 +136,11 @@ class DQN:
         params = jax.tree.map(lambda p, update: p - rate * update, state.params, updates)
         target_params = state.target_params
         if self.target_update == "polyak":
-            target_params = optax.incremental_update(params, target_params, self.target_rate)
+            target_params = jax.tree.map(
+                lambda online, target: target + self.target_rate * (online - target),
+                params,
+                target_params,
+            )
         state = state._replace(params=params, target_params=target_params, optimizer=optimizer)
         return state, Metrics(loss=value, q_mean=q.mean())
 
@@ -162,11 +173,11 @@ class DQN:
             )
         return state._replace(steps=steps, episodes=episodes, target_params=target_params)
 
-    def epsilon(self, steps: Int[Array, ""]) -> Float[Array, ""]:
+    def epsilon(self, steps: Count) -> Float[Array, ""]:
         """Chance of a random action."""
         return _linear(self.epsilon_start, self.epsilon_end, self.epsilon_decay_steps, steps)
 
-    def rate(self, steps: Int[Array, ""]) -> Float[Array, ""]:
+    def rate(self, steps: Count) -> Float[Array, ""]:
         """Learning rate."""
         if not self.learning_rate_decay_steps:
             return jnp.asarray(self.learning_rate)
@@ -202,7 +213,7 @@ def _chosen(q: Float[Array, "B A"], action: Int[Array, " B"]) -> Float[Array, " 
     return jnp.where(jnp.arange(q.shape[-1]) == action[:, None], q, 0).sum(axis=-1)
 
 
-def _linear(start: float, end: float, duration: int, steps: Int[Array, ""]) -> Float[Array, ""]:
+def _linear(start: float, end: float, duration: int, steps: Count) -> Float[Array, ""]:
     progress = jnp.clip(steps / duration, 0, 1) if duration else jnp.ones(())
     return start + (end - start) * progress
 

@@ -22,7 +22,9 @@ class Linear(eqx.Module):
         """Uniform within +-1/sqrt(in), weight and bias: what torch.nn.Linear starts from."""
         weight_key, bias_key = jax.random.split(key)
         bound = 1 / math.sqrt(size_in)
-        self.weight = jax.random.uniform(weight_key, (size_in, size_out), minval=-bound, maxval=bound)
+        self.weight = jax.random.uniform(
+            weight_key, (size_in, size_out), minval=-bound, maxval=bound
+        )
         self.bias = jax.random.uniform(bias_key, (size_out,), minval=-bound, maxval=bound)
 
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:

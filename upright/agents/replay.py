@@ -25,6 +25,7 @@ class Replay(NamedTuple):
 
 
 def init(capacity: int, observation_size: int) -> Replay:
+    """Empty."""
     return Replay(jnp.zeros((capacity, 2 * observation_size + 3)), jnp.zeros((), jnp.int32))
 
 

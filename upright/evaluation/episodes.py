@@ -32,7 +32,9 @@ class Evaluation:
         }
 
 
-def evaluate(policy: Policy, *, task: str | None = None, episodes: int = 100, seed: int = 0) -> Evaluation:
+def evaluate(
+    policy: Policy, *, task: str | None = None, episodes: int = 100, seed: int = 0
+) -> Evaluation:
     """Runs greedy episodes in `gymnasium.make(task)`; by default in the policy's own task.
 
     The same `seed` gives the same start states. Raises UprightError if the policy does not fit.

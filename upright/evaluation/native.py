@@ -1,32 +1,36 @@
 """Greedy episodes of a native task, compiled: what training keeps its best policies by."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from upright.tasks.task import Task
 
 Act = Callable[[Float[Array, "E O"]], Int[Array, " E"]]
 
 
-def returns(task: Task, act: Act, keys: PRNGKeyArray) -> Float[Array, " E"]:
+def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
     """Undiscounted return of one episode from the start state of each of the E keys."""
 
-    def unfinished(carry):
-        _, alive, _ = carry
-        return alive.any()
+    def step(rollouts: _Rollouts) -> _Rollouts:
+        actions = act(jax.vmap(task.observe)(rollouts.states))
+        states, timestep = jax.vmap(task.step)(rollouts.states, actions)
+        going_on = rollouts.going_on & ~(timestep.terminated | timestep.truncated)
+        total = rollouts.total + jnp.where(rollouts.going_on, timestep.reward, 0)
+        return _Rollouts(states, going_on, total)
 
-    def step(carry):
-        states, alive, total = carry
-        actions = act(jax.vmap(task.observe)(states))
-        states, timestep = jax.vmap(task.step)(states, actions)
-        total += jnp.where(alive, timestep.reward, 0)
-        alive &= ~(timestep.terminated | timestep.truncated)
-        return states, alive, total
+    start = _Rollouts(
+        states=jax.vmap(task.reset)(keys),
+        going_on=jnp.ones(len(keys), bool),
+        total=jnp.zeros(len(keys)),
+    )
+    return jax.lax.while_loop(lambda rollouts: rollouts.going_on.any(), step, start).total
 
-    states = jax.vmap(task.reset)(keys)
-    carry = states, jnp.ones(len(keys), bool), jnp.zeros(len(keys))
-    _, _, total = jax.lax.while_loop(unfinished, step, carry)
-    return total
+
+class _Rollouts(NamedTuple):
+    states: Any
+    going_on: Bool[Array, " E"]
+    total: Float[Array, " E"]

@@ -1,7 +1,7 @@
 """A pole on a cart, hinged without friction: the inverted pendulum.
 
-Source: R. V. Florian, "Correct equations for the dynamics of the cart-pole system" (2007), equations
-(23) and (24), which leave friction out; the state is that of Barto, Sutton and Anderson (1983).
+Source: R. V. Florian, "Correct equations for the dynamics of the cart-pole system" (2007),
+equations (23) and (24), without friction; the state is that of Barto, Sutton and Anderson (1983).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class CartPole:
 def dynamics(x: Float[Array, " 4"], u: Float[Array, ""], p: CartPole) -> Float[Array, " 4"]:
     """Derivative of x = (position [m], velocity [m/s], angle [rad], angular velocity [rad/s]).
 
-    The angle is zero upright and positive towards positive positions; u is the force on the cart [N].
+    The angle is zero upright, positive towards positive positions; u is the force on the cart [N].
     """
     _, velocity, angle, angular_velocity = x
     sin, cos = jnp.sin(angle), jnp.cos(angle)

@@ -1,7 +1,6 @@
 """One step of xdot = f(x, u, p) with the input held constant over the sampling time."""
 
 from collections.abc import Callable
-
 from typing import Any
 
 from jaxtyping import Array, Float

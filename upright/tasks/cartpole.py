@@ -1,4 +1,4 @@
-"""CartPole-v1: keep the pole up and the cart on its track for 500 steps. Gymnasium's task, natively."""
+"""CartPole-v1: keep the pole up and the cart on its track. Gymnasium's task, natively."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ from upright.tasks.task import TimeStep
 
 
 class State(NamedTuple):
+    """Where one episode is."""
+
     x: Float[Array, " 4"]  # the plant's state
     steps: Int[Array, ""]  # since the reset
 

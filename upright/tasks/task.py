@@ -1,6 +1,6 @@
 """What a native task is: pure functions of its state, compiled together with the agent."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -16,6 +16,7 @@ class TimeStep(NamedTuple):
     truncated: Bool[Array, ""]  # the time limit cut it off: it would have gone on
 
 
+@runtime_checkable
 class Task(Protocol):
     """For one episode; batched outside, by vmap. `State` is a pytree of the task's own."""
 

@@ -1,17 +1,17 @@
 """The fused driver: environment, replay, learning and acting of one seed in one compiled loop."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from upright.agents import dqn, replay
 from upright.agents.dqn import DQN
 from upright.agents.replay import Replay, Transition
 from upright.evaluation import native
-from upright.tasks.task import Task
+from upright.tasks.task import Task, TimeStep
 
 
 class Carry(NamedTuple):
@@ -20,21 +20,21 @@ class Carry(NamedTuple):
     key: PRNGKeyArray  # of the run; the random numbers of step t come from fold_in(key, t)
     agent: dqn.State
     replay: Replay
-    environment: tuple  # the task's own state
+    environment: Any  # the task's own state
     episode_return: Float[Array, ""]  # of the present episode, so far
     episode_length: Int[Array, ""]
     healthy: Bool[Array, ""]  # no loss has been NaN or infinite yet
 
 
 class Step(NamedTuple):
-    """What is recorded of one step."""
+    """What is recorded of one step: one row of numbers, or the columns of many."""
 
-    ended: Array  # 1 where an episode ended
-    episode_return: Array  # so far, this step included
-    episode_length: Array
-    terminated: Array
-    loss: Array  # mean over the gradient steps; 0 during warm-up
-    q_mean: Array
+    ended: Float[Array, "*T"]  # 1 where an episode ended
+    episode_return: Float[Array, "*T"]  # so far, this step included
+    episode_length: Float[Array, "*T"]
+    terminated: Float[Array, "*T"]
+    loss: Float[Array, "*T"]  # mean over the gradient steps; 0 during warm-up
+    q_mean: Float[Array, "*T"]
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,30 @@ class Fused:
         taken, and as many rows of `Step`.
         """
         start = carry.agent.steps
-        noise = jax.vmap(self._draw, (None, 0))(carry.key, start + jnp.arange(self.chunk))
+        noise = jax.vmap(self.draw, (None, 0))(carry.key, start + jnp.arange(self.chunk))
 
-        def unfinished(loop):
-            taken, carry, _ = loop
-            return (taken < steps) & (carry.agent.episodes < episodes) & carry.healthy
+        def unfinished(loop: _Loop) -> Bool[Array, ""]:
+            more = (loop.taken < steps) & (loop.carry.agent.episodes < episodes)
+            return more & loop.carry.healthy
 
-        def step(loop):
-            taken, carry, log = loop
-            carry, record = self._step(carry, jax.tree.map(lambda x: x[taken], noise))
-            return taken + 1, carry, log.at[taken].set(jnp.stack(record))
+        def step(loop: _Loop) -> _Loop:
+            carry, record = self._step(loop.carry, jax.tree.map(lambda x: x[loop.taken], noise))
+            return _Loop(loop.taken + 1, carry, loop.log.at[loop.taken].set(jnp.stack(record)))
 
         log = jnp.zeros((self.chunk, len(Step._fields)))
-        taken, carry, log = jax.lax.while_loop(unfinished, step, (jnp.zeros_like(start), carry, log))
-        return carry, taken, log
+        loop = jax.lax.while_loop(unfinished, step, _Loop(jnp.zeros_like(start), carry, log))
+        return loop.carry, loop.taken, loop.log
 
     def evaluate(self, agent: dqn.State) -> Float[Array, " E"]:
-        """Returns of greedy episodes from start states that are the same for all seeds and times."""
-        keys = jax.random.split(jax.random.key(0), self.evaluation_episodes)
-        return native.returns(self.task, lambda observation: self.agent.greedy(agent, observation), keys)
+        """Returns of greedy episodes, from start states that are always the same."""
 
-    def _draw(self, key: PRNGKeyArray, step: Int[Array, ""]) -> "_StepNoise":
+        def act(observations: Float[Array, "E O"]) -> Int[Array, " E"]:
+            return self.agent.greedy(agent, observations)
+
+        keys = jax.random.split(jax.random.key(0), self.evaluation_episodes)
+        return native.returns(self.task, act, keys)
+
+    def draw(self, key: PRNGKeyArray, step: Int[Array, ""]) -> "_StepNoise":
         act_key, replay_key, reset_key = jax.random.split(jax.random.fold_in(key, step), 3)
         shape = self.agent.gradient_steps, self.agent.batch_size
         return _StepNoise(
@@ -126,20 +129,24 @@ class Fused:
             q_mean=metrics.q_mean,
         )
 
-    def _learn(self, agent: dqn.State, memory: Replay, bits) -> tuple[dqn.State, dqn.Metrics]:
-        """The gradient steps of one environment step; none during warm-up."""
+    def _learn(
+        self, agent: dqn.State, memory: Replay, bits: UInt32[Array, "G B"]
+    ) -> tuple[dqn.State, dqn.Metrics]:
+        """The G gradient steps of one environment step; none during warm-up."""
 
-        def gradient_steps(agent):
-            return jax.lax.scan(
-                lambda agent, bits: self.agent.learn(agent, replay.sample(memory, bits)), agent, bits
-            )
+        def learn(agent: dqn.State, bits: UInt32[Array, " B"]) -> tuple[dqn.State, dqn.Metrics]:
+            return self.agent.learn(agent, replay.sample(memory, bits))
 
-        def wait(agent):
+        def wait(agent: dqn.State) -> tuple[dqn.State, dqn.Metrics]:
             zeros = jnp.zeros(self.agent.gradient_steps)
             return agent, dqn.Metrics(zeros, zeros)
 
-        warm = agent.steps >= self.agent.warmup_steps
-        agent, metrics = jax.lax.cond(warm, gradient_steps, wait, agent)
+        agent, metrics = jax.lax.cond(
+            agent.steps >= self.agent.warmup_steps,
+            lambda agent: jax.lax.scan(learn, agent, bits),
+            wait,
+            agent,
+        )
         return agent, jax.tree.map(jnp.mean, metrics)
 
 
@@ -147,11 +154,21 @@ class _StepNoise(NamedTuple):
     """All random numbers of one step."""
 
     act: dqn.Noise
-    replay: Array  # bits [gradient steps, batch]
-    reset: tuple  # the start state of the next episode, should this step end one
+    replay: UInt32[Array, "G B"]
+    reset: Any  # the start state of the next episode, should this step end one
 
 
-def _transition(observation, action, timestep) -> Transition:
+class _Loop(NamedTuple):
+    """What goes around in one call of `advance`."""
+
+    taken: Int[Array, ""]
+    carry: Carry
+    log: Float[Array, "T columns"]
+
+
+def _transition(
+    observation: Float[Array, " O"], action: Int[Array, ""], timestep: TimeStep
+) -> Transition:
     return Transition(
         observation=observation,
         action=action,

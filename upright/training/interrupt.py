@@ -3,14 +3,13 @@
 import signal
 import threading
 from types import FrameType
-from typing import Self
 
 
 class Interrupt:
     """A context in which the first Ctrl-C (or SIGTERM) is noted instead of raised.
 
-    The second one is raised as KeyboardInterrupt. Outside of the main thread, where Python allows no
-    signal handlers, nothing is caught.
+    The second one is raised as KeyboardInterrupt. Outside of the main thread, where Python allows
+    no signal handlers, nothing is caught.
     """
 
     _signals = (signal.SIGINT, signal.SIGTERM)
@@ -18,7 +17,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.requested = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupt":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._previous = [signal.signal(number, self._note) for number in self._signals]

@@ -17,9 +17,9 @@ class Preset:
 
 PRESETS = {
     "default": Preset(DQN(), steps=25_000),
-    # The values that the article prints are its episodes and its interval of synchronisation; the
-    # others are those of the classic set-up that it cites (K. Saito, "Deep Learning from Scratch 4",
-    # O'Reilly Japan, 2022, chapter 8). Learning there starts as soon as the replay holds a batch.
+    # The values that the article prints are its episodes and its interval of synchronisation. The
+    # others are those of the classic set-up that it cites (K. Saito, "Deep Learning from Scratch
+    # 4", O'Reilly Japan, 2022, chapter 8), where learning starts once the replay holds a batch.
     "article": Preset(
         DQN(
             hidden=(128, 128),
@@ -43,6 +43,7 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
+    """Raises UprightError for an unknown name."""
     if name not in PRESETS:
         raise UprightError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
     return PRESETS[name]

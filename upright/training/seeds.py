@@ -1,8 +1,8 @@
 """The seed axis: an agent is written for one seed, and only this file knows that there are many.
 
-On a CPU a thread for each core takes seed after seed, and all run the same compiled program, so that
-the bits of a seed cannot depend on which others run, nor on how many cores there are; JAX releases
-Python's lock while it computes. On an accelerator all seeds are one program, by vmap.
+On a CPU a thread for each core takes seed after seed, and all run the same compiled program, so
+that the bits of a seed cannot depend on which others run, nor on how many cores there are; JAX
+releases Python's lock while it computes. On an accelerator all seeds are one program, by vmap.
 """
 
 import os
@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from operator import itemgetter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from upright.agents import dqn
 from upright.errors import UprightError
+from upright.training.engine import compiler_options
 from upright.training.fused import Carry, Fused
 
 _MOST_SEEDS = 100_000
@@ -42,7 +44,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """Raises UprightError if there are none, too many, or one that is negative, too large or twice."""
+    """Raises UprightError if there are none or too many, or one is negative, too large or twice."""
     if not 1 <= len(seeds) <= _MOST_SEEDS:
         raise UprightError(f"{len(seeds)} seeds; there must be 1 to {_MOST_SEEDS}")
     if min(seeds) < 0 or max(seeds) >= 2**32:
@@ -104,7 +106,7 @@ class Fleet:
                 futures[group] = self._submit(group, next_order)
                 queue.append(group)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Fleet":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,14 +129,16 @@ class Fleet:
         due = any(order.evaluate for order in orders.values())
         returns = np.asarray(evaluate(carry.agent)) if due else None
         self._carries[group] = carry
-        agent = jax.tree.map(np.array, carry.agent)  # copies: the carry is donated to the next chunk
+        agent = jax.tree.map(
+            np.array, carry.agent
+        )  # copies: the carry is donated to the next chunk
         log, taken, healthy = np.asarray(log), np.asarray(taken), np.asarray(carry.healthy)
         return [
             Result(
                 seed=seed,
                 log=log[i, : taken[i]],
                 healthy=bool(healthy[i]),
-                agent=jax.tree.map(lambda leaf: leaf[i], agent),
+                agent=jax.tree.map(itemgetter(i), agent),
                 returns=returns[i] if returns is not None and orders[seed].evaluate else None,
             )
             for i, seed in enumerate(group)
@@ -155,7 +159,8 @@ class Fleet:
             jax.jit(init).lower(seeds),
         ]
         with ThreadPoolExecutor() as pool:
-            advance, evaluate, init = pool.map(lambda program: program.compile(), lowered)
+            compiled = pool.map(lambda program: program.compile(compiler_options()), lowered)
+            advance, evaluate, init = compiled
         return [init, advance, evaluate]
 
 

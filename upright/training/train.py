@@ -89,7 +89,8 @@ class Status:
     seconds_left: float | None = None
     median_return: float | None = None  # over seeds, of their last 20 episodes' means
     worst_return: float | None = None
-    solved: int = 0  # seeds whose kept policy reaches the task's threshold
+    threshold: float | None = None  # mean return from which the task counts as solved
+    solved: int = 0  # seeds whose kept policy reaches it
     seeds: int = 0
 
 
@@ -111,9 +112,9 @@ def train(
 ) -> Run:
     """Trains one agent for each seed and returns the run.
 
-    `agent` and the budget (`steps` or `episodes` for each seed) are the preset's unless given. Ctrl-C
-    ends in order: the run then holds all that was learned. Raises UprightError on bad input, before
-    anything is written.
+    `agent` and the budget (`steps` or `episodes` for each seed) are the preset's unless given.
+    Ctrl-C ends in order: the run then holds all that was learned. Raises UprightError on bad input,
+    before anything is written.
     """
     chosen = find_preset(preset)
     if steps is not None and episodes is not None:
@@ -131,7 +132,7 @@ def train(
         evaluation_episodes=evaluation_episodes,
     )
     driver = Fused(make_task(task), config.agent, CHUNK, evaluation_episodes)
-    engine.start()
+    engine.keep_programs()
     info = {
         "command": sys.argv,
         "config": asdict(config),
@@ -218,6 +219,7 @@ class _Session:
         self.writer.append("episodes", rows)
         record.episodes += len(ends)
         record.returns.extend(map(float, log.episode_return[ends]))
+        steps = np.int32(record.steps)
         learned = slice(max(0, config.agent.warmup_steps - before), None)
         if len(log.loss[learned]):
             row = (
@@ -225,8 +227,8 @@ class _Session:
                 record.steps,
                 f"{log.loss[learned].mean():.6g}",
                 f"{log.q_mean[learned].mean():.6g}",
-                f"{float(config.agent.epsilon(record.steps)):.6g}",
-                f"{float(config.agent.rate(record.steps)):.6g}",
+                f"{float(config.agent.epsilon(steps)):.6g}",
+                f"{float(config.agent.rate(steps)):.6g}",
             )
             self.writer.append("learning", [row])
         if not result.healthy:
@@ -243,7 +245,12 @@ class _Session:
             "max_return": float(result.returns.max()),
             "episodes": len(result.returns),
         }
-        training = {"agent": "DQN", "seed": record.seed, "step": record.steps, "evaluation": evaluation}
+        training = {
+            "agent": "DQN",
+            "seed": record.seed,
+            "step": record.steps,
+            "evaluation": evaluation,
+        }
         record.evaluated = True
         record.last = self.config.agent.to_policy(result.agent, self.spec, training)
         kept = evaluation["mean_return"] >= record.kept_return
@@ -273,13 +280,13 @@ class _Session:
     def judge(self) -> None:
         """Greedy episodes of every kept policy in Gymnasium, unless interrupted."""
         begin = time.monotonic()
-        results = self.writer.info["results"]
-        for done, record in enumerate(self.records.values()):
+        results = [record.summary() for record in self.records.values()]
+        for result, record in zip(results, self.records.values(), strict=True):
             if self.interrupt.requested or record.kept is None:
                 continue
-            self.watch(Status("judging", done / len(self.records)))
+            self.watch(Status("judging", results.index(result) / len(results)))
             judgement = evaluate(record.kept, episodes=JUDGEMENT_EPISODES, seed=JUDGEMENT_SEED)
-            results[done]["judgement"] = judgement.summary()
+            result["judgement"] = judgement.summary()
         self.timings["judgement_s"] = round(time.monotonic() - begin, 3)
         self.writer.save_info(results=results, timings=self.timings)
 
@@ -307,6 +314,7 @@ class _Session:
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else None,
             median_return=float(np.median(returns)) if returns else None,
             worst_return=float(np.min(returns)) if returns else None,
+            threshold=threshold,
             solved=sum(threshold is not None and r.kept_return >= threshold for r in records),
             seeds=len(records),
         )

@@ -1,0 +1,40 @@
+"""What several tests need."""
+
+import jax
+import numpy as np
+import pytest
+
+from upright.agents.dqn import DQN
+from upright.tasks import make_task
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A random CartPole policy, and the network that it was made of."""
+    agent, spec = DQN(), make_task("CartPole-v1").spec
+    state = agent.init(jax.random.key(3), spec)
+    training = {"agent": "DQN", "seed": 3, "step": 0, "evaluation": {"mean_return": 9.0}}
+    return agent.to_policy(state, spec, training), state
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a command line as the shell would; returns exit status, stdout and stderr."""
+    from upright import cli
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["upright", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call

@@ -1,0 +1,215 @@
+"""A training from outside: the run folder, what is kept, and how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import upright
+from upright import DQN, Run, UprightError, load_policy
+from upright.runs import COLUMNS, policy_path
+from upright.training.presets import PRESETS
+
+QUICK = DQN(hidden=(16,), batch_size=16, warmup_steps=100, epsilon_decay_steps=300)
+
+
+def train(path, **arguments):
+    defaults = {"agent": QUICK, "seeds": "3,7", "steps": 600, "evaluate_every": 250}
+    return upright.train("CartPole-v1", out=path, **{**defaults, **arguments})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_folder_holds_what_the_design_says(run):
+    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert files == {
+        "run.json",
+        "episodes.csv",
+        "evaluations.csv",
+        "learning.csv",
+        "policies/best.safetensors",
+        "policies/seed-03.safetensors",
+        "policies/seed-03-last.safetensors",
+        "policies/seed-07.safetensors",
+        "policies/seed-07-last.safetensors",
+    }
+    for name, columns in COLUMNS.items():
+        with (run.path / f"{name}.csv").open() as file:
+            assert tuple(next(csv.reader(file))) == columns
+
+
+def test_run_json_says_what_was_asked_and_on_what(run):
+    info = json.loads((run.path / "run.json").read_text())
+    config = info["config"]
+    assert (config["task"], config["seeds"], config["steps"]) == ("CartPole-v1", [3, 7], 600)
+    assert DQN(**{**config["agent"], "hidden": tuple(config["agent"]["hidden"])}) == QUICK
+    assert info["status"] == "finished"
+    assert info["versions"]["jax"]
+    assert info["machine"]["cores"] == os.cpu_count()
+    assert {"compile_s", "training_s", "judgement_s"} <= set(info["timings"])
+    assert [result["seed"] for result in info["results"]] == [3, 7]
+
+
+def test_episodes_add_up_to_the_steps(run):
+    table = run.table("episodes")
+    for seed in run.seeds:
+        mine = table["seed"] == seed
+        assert np.array_equal(table["step"][mine], np.cumsum(table["length"][mine]))
+        assert np.array_equal(table["episode"][mine], np.arange(1, mine.sum() + 1))
+        assert 500 < table["step"][mine][-1] <= 600
+        assert np.array_equal(table["return"][mine], table["length"][mine])  # 1 for every step
+
+
+def test_every_seed_is_evaluated_before_in_between_and_at_the_end(run):
+    table = run.table("evaluations")
+    for seed in run.seeds:
+        assert list(table["step"][table["seed"] == seed]) == [0, 250, 500, 600]
+
+
+def test_the_best_evaluation_is_kept_and_of_equal_ones_the_latest(run):
+    table = run.table("evaluations")
+    for seed in run.seeds:
+        mine = table["seed"] == seed
+        steps, means = table["step"][mine], table["mean_return"][mine]
+        latest_best = steps[np.flatnonzero(means == means.max())[-1]]
+        kept = run.policy(seed).training
+        assert (kept["seed"], kept["step"]) == (seed, latest_best)
+        np.testing.assert_allclose(kept["evaluation"]["mean_return"], means.max(), rtol=1e-5)
+        last = load_policy(policy_path(run.path, seed, last=True)).training
+        assert last["step"] == 600
+    returns = [run.policy(seed).training["evaluation"]["mean_return"] for seed in run.seeds]
+    assert run.best().training["evaluation"]["mean_return"] == max(returns)
+
+
+def test_the_judgement_is_of_the_kept_policy_in_gymnasium(run):
+    for result in run.results:
+        judgement = result["judgement"]
+        again = upright.evaluate(run.policy(result["seed"]), episodes=100, seed=2026).summary()
+        assert judgement == again
+        assert judgement["worst_return"] <= judgement["mean_return"]
+
+
+def test_learning_is_logged_after_the_warm_up(run):
+    table = run.table("learning")
+    mine = table["seed"] == 3
+    assert list(table["step"][mine]) == [250, 500, 600]
+    np.testing.assert_allclose(
+        table["epsilon"][mine], [1 - 0.95 * 250 / 300, 0.05, 0.05], rtol=1e-4
+    )
+    assert np.isfinite(table["loss"]).all()
+
+
+def test_the_same_seed_gives_the_same_files(run, tmp_path):
+    """Beside other seeds, in another process order: byte for byte."""
+    again = train(tmp_path / "again", seeds="7,")
+    for name in ("seed-07", "seed-07-last"):
+        file = f"policies/{name}.safetensors"
+        assert (again.path / file).read_bytes() == (run.path / file).read_bytes()
+    for name in ("episodes.csv", "evaluations.csv", "learning.csv"):
+        lines = (run.path / name).read_text().splitlines()
+        mine = [line for line in lines if line.startswith(("seed", "7,"))]
+        assert (again.path / name).read_text().splitlines() == mine
+
+
+def test_a_budget_of_episodes_is_kept_to_the_episode(tmp_path):
+    run = train(tmp_path / "run", steps=None, episodes=12)
+    table = run.table("episodes")
+    for result in run.results:
+        mine = table["seed"] == result["seed"]
+        assert mine.sum() == result["episodes"] == 12
+        assert table["step"][mine][-1] == result["steps"]
+        assert result["last"]["step"] == result["steps"]
+    assert len({result["steps"] for result in run.results}) == 2
+
+
+def test_a_seed_whose_loss_becomes_nan_stops_and_keeps_what_it_had(tmp_path, call):
+    """A learning rate beyond all measure: the weights overflow within a few steps."""
+    out = tmp_path / "run"
+    rate = replace(QUICK, learning_rate=1e30, warmup_steps=300)
+    run = train(out, agent=rate, steps=5000, evaluate_every=100)
+    for result in run.results:
+        assert result["state"] == "diverged"
+        assert 300 < result["steps"] < 5000
+        assert result["kept"]["step"] <= 300
+        policy = run.policy(result["seed"])
+        assert np.isfinite(policy.q_values(np.zeros(4))).all()
+        assert result["judgement"]["mean_return"] > 0
+    status, output, _ = call("show", out)
+    assert status == 0
+    assert output.count("diverged") == 2
+
+
+def test_evaluations_come_from_the_same_start_states(tmp_path):
+    """Two seeds that cannot learn keep their return from first to last evaluation."""
+    agent = replace(QUICK, warmup_steps=10_000)
+    run = train(tmp_path / "run", agent=agent)
+    table = run.table("evaluations")
+    for seed in run.seeds:
+        assert len(set(table["mean_return"][table["seed"] == seed])) == 1
+
+
+def test_progress_goes_forward_to_the_end(tmp_path):
+    seen = []
+    train(tmp_path / "run", watch=seen.append)
+    assert seen[0].phase == "compiling"
+    training = [status for status in seen if status.phase == "training"]
+    assert training[-1].steps == 2 * 600
+    fractions = [status.fraction for status in training]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert seen[-1].phase == "judging"
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_ctrl_c_ends_in_order(tmp_path, after):
+    """At the very beginning, while it still compiles, and in the middle of the training."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "3"]
+    command += ["--steps", "100000000", "--out", out, "--agent.hidden", "32", "32"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        seed = out / "policies" / "seed-02.safetensors" if after else out / "learning.csv"
+        while not seed.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    last = output.splitlines()[-1]
+    assert last.startswith(f"interrupted: {out} holds")
+    assert "3 of 3 seeds" in last
+    run = Run(out)
+    assert run.status == "interrupted"
+    for result in run.results:
+        assert result["state"] == "interrupted"
+        assert run.policy(result["seed"]).training["seed"] == result["seed"]
+        last_policy = load_policy(policy_path(out, result["seed"], last=True))
+        assert last_policy.training["step"] == result["steps"]
+
+
+def test_presets_are_complete():
+    for preset in PRESETS.values():
+        assert (preset.steps is None) != (preset.episodes is None)
+    article = PRESETS["article"]
+    assert article.episodes == 3000
+    assert (article.agent.gamma, article.agent.learning_rate) == (0.98, 5e-4)
+    assert not article.agent.scale_observations
+
+
+def test_a_folder_that_holds_a_run_is_never_overwritten(run):
+    before = (run.path / "run.json").read_bytes()
+    with pytest.raises(UprightError, match="already holds a run"):
+        train(run.path)
+    assert (run.path / "run.json").read_bytes() == before

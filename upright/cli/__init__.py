@@ -1,0 +1,98 @@
+"""The command line: parse, call, print; no logic. A file for each command, imported when used."""
+
+import contextlib
+import difflib
+import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from upright.errors import UprightError
+
+COMMANDS = {
+    "train": "train a controller with many seeds: upright train CartPole-v1",
+    "evaluate": "greedy episodes in Gymnasium: mean and worst return",
+    "play": "watch a policy: in a window, as GIF or MP4",
+    "plot": "learning curve of a run: every seed, mean, interquartile mean",
+    "runs": "list the runs in a folder",
+    "show": "what a run or a policy file is",
+}
+
+
+def main() -> None:
+    """The command `upright`. Bad input ends with one line and exit status 2."""
+    try:
+        run(sys.argv[1:])
+    except UprightError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", status=130))
+    except BrokenPipeError:
+        # The reader of our output has left (`upright runs | head`); that is its right.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """One command line, without the name of the program. Raises UprightError on bad input."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    if arguments[0] == "--version":
+        import upright
+
+        print(f"upright {upright.__version__}")
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(COMMANDS)}"
+        raise UprightError(f"unknown command {name!r}; {hint}")
+    module = import_module(f"upright.cli.{name}")
+    _parse(module, name, rest)()
+
+
+def _parse(module: Any, name: str, arguments: list[str]) -> Any:
+    """The module's dataclass `Command` from the arguments; its comments are the help text."""
+    import tyro
+
+    default = module.default(arguments) if hasattr(module, "default") else None
+    options = {} if default is None else {"default": default}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(module.Command, prog=f"upright {name}", args=arguments, **options)
+    except SystemExit as end:
+        if not end.code:
+            raise  # the help text was asked for and printed
+        message = _first_paragraph(complaint.getvalue())
+        raise UprightError(f"{message} (see upright {name} --help)") from None
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro says in a box of several lines, as the one line that we promise."""
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│╭╮╰╯ ")
+        if text.startswith(("──", "Got errors")):
+            if words:
+                break
+        elif not text.endswith("─"):
+            words.append(text)
+    return " ".join(words).rstrip(".")
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: upright COMMAND ...\n\n"
+        "Reinforcement learning for robot and control developers.\n\n"
+        f"{commands}\n\n"
+        "upright COMMAND --help says more."
+    )
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"upright: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,274 @@
+"""What the commands print: live progress, tables, and where to look."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from upright.evaluation.episodes import Evaluation
+from upright.policy import Policy
+from upright.runs import Run, policy_path
+
+if TYPE_CHECKING:
+    from upright.training.train import Status
+
+# Where output goes into a file there is no width to keep to, and a table must not lose columns.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+_progress = Console(stderr=True, highlight=False, soft_wrap=True)
+_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
+
+
+class Steps:
+    """A bar for work in equal steps; nothing where there is no terminal."""
+
+    def __init__(self, title: str, total: int, quiet: bool = False):
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            console=_progress,
+            transient=True,
+            disable=quiet or not _progress.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total)
+
+    def advance(self) -> None:
+        self._bar.advance(self._task)
+
+    def __enter__(self) -> "Steps":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+class Training:
+    """Live progress of a training: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=_progress
+        )
+        self._task = self._bar.add_task("", total=1.0)
+        self._live = Live(console=_progress, transient=True, refresh_per_second=5)
+        self._printed = -_PLAIN_SECONDS
+        self._phase = ""
+
+    def update(self, status: "Status") -> None:
+        text = _describe(status)
+        if _progress.is_terminal:
+            self._bar.update(self._task, description=status.phase, completed=status.fraction)
+            grid = Table.grid()
+            grid.add_row(self._bar)
+            grid.add_row(text)
+            self._live.update(grid)
+        elif status.phase != self._phase or time.monotonic() - self._printed >= _PLAIN_SECONDS:
+            self._printed, self._phase = time.monotonic(), status.phase
+            _progress.print(f"{status.phase} {status.fraction:4.0%}  {text}")
+
+    def __enter__(self) -> "Training":
+        if _progress.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+
+def _describe(status: "Status") -> str:
+    if status.phase != "training":
+        return {
+            "compiling": "the first time takes a few seconds; then it is kept",
+            "judging": "greedy episodes of every kept policy in Gymnasium",
+        }[status.phase]
+    parts = [f"{status.steps:,} steps", f"{status.steps_per_second:,.0f} steps/s"]
+    if status.median_return is not None:
+        parts.append(f"return: median {status.median_return:.0f}, worst {status.worst_return:.0f}")
+    if status.threshold is not None:
+        parts.append(f"solved {status.solved}/{status.seeds}")
+    if status.seconds_left is not None:
+        parts.append(f"{_clock(status.seconds_left)} left")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def print_run(run: Run) -> None:
+    """The table of the seeds, and where to look."""
+    table = _table(title=f"{run.info['spec']['task']}: greedy policies")
+    for column in ("seed", "kept at step", "training evaluation", "mean return", "worst return"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for result in run.results:
+        kept, judgement = result["kept"], result.get("judgement")
+        notes = {"diverged": "[red]diverged: loss not finite[/red]", "interrupted": "interrupted"}
+        table.add_row(
+            str(result["seed"]),
+            f"{kept['step']:,}" if kept else "-",
+            f"{kept['evaluation']['mean_return']:.1f}" if kept else "-",
+            f"{judgement['mean_return']:.1f}" if judgement else "-",
+            f"{judgement['worst_return']:.0f}" if judgement else "-",
+            notes.get(result["state"], ""),
+        )
+    _out.print(table)
+    judged = [result["judgement"] for result in run.results if result.get("judgement")]
+    if judged:
+        means = [judgement["mean_return"] for judgement in judged]
+        _out.print(
+            f"{len(judged)} seeds, {judged[0]['episodes']} episodes each in Gymnasium:"
+            f" mean return {sum(means) / len(means):.1f}, worst seed {min(means):.1f},"
+            f" worst episode {min(judgement['worst_return'] for judgement in judged):.0f}"
+        )
+    timings = run.info.get("timings")
+    if timings:
+        _out.print(
+            f"{sum(result['steps'] for result in run.results):,} steps in"
+            f" {timings['training_s']:.1f} s: {timings['steps_per_second']:,.0f} steps/s"
+        )
+    _print_where(run)
+
+
+def _print_where(run: Run) -> None:
+    """The last lines: what is in the folder, what to do with it."""
+    best = run.path / "policies" / "best.safetensors"
+    count = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
+    if best.exists():
+        _out.print(f"watch the best policy: upright play {run.path}")
+        _out.print(f"learning curve:        upright plot {run.path}")
+    _out.print(
+        f"{run.status}: {run.path} holds run.json, episodes.csv, evaluations.csv, learning.csv"
+        f" and policies/ ({count} of {len(run.seeds)} seeds)"
+    )
+
+
+def print_evaluations(
+    kind: str, policies: Mapping[str, Policy], evaluations: Mapping[str, Evaluation]
+) -> None:
+    """A row for each policy; below it the average and the worst of many."""
+    table = _table()
+    table.add_column(kind)
+    for column in ("trained steps", "mean return", "worst return", "reset seed of the worst"):
+        table.add_column(column, justify="right")
+    for name, evaluation in evaluations.items():
+        summary = evaluation.summary()
+        table.add_row(
+            name,
+            f"{policies[name].training.get('step', 0):,}",
+            f"{summary['mean_return']:.1f}",
+            f"{summary['worst_return']:.0f}",
+            str(summary["worst_reset_seed"]),
+        )
+    _out.print(table)
+    if len(evaluations) > 1:
+        means = [evaluation.returns.mean() for evaluation in evaluations.values()]
+        worst = min(evaluation.returns.min() for evaluation in evaluations.values())
+        _out.print(
+            f"{len(means)} seeds: mean return {sum(means) / len(means):.1f},"
+            f" worst seed {min(means):.1f}, worst episode {worst:.0f}"
+        )
+
+
+def print_runs(runs: list[Run], folder: Path) -> None:
+    """A row for each run."""
+    if not runs:
+        _out.print(f"no runs in {folder}")
+        return
+    table = _table()
+    for column in ("run", "task", "preset", "started", "state"):
+        table.add_column(column)
+    for column in ("seeds", "budget", "mean return", "worst seed"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        config = run.info["config"]
+        means = [r["judgement"]["mean_return"] for r in run.results if r.get("judgement")]
+        table.add_row(
+            run.path.name,
+            config["task"],
+            config["preset"],
+            run.info["started"][:16].replace("T", " "),
+            run.status,
+            str(len(run.seeds)),
+            f"{config['steps']:,} steps" if config["steps"] else f"{config['episodes']:,} episodes",
+            f"{sum(means) / len(means):.1f}" if means else "-",
+            f"{min(means):.1f}" if means else "-",
+        )
+    _out.print(table)
+
+
+def print_settings(run: Run) -> None:
+    """What was asked, and on what machine."""
+    info, config = run.info, run.info["config"]
+    agent = ", ".join(f"{name} {value}" for name, value in config["agent"].items())
+    budget = f"{config['steps']:,} steps" if config["steps"] else f"{config['episodes']:,} episodes"
+    machine = info["machine"]
+    _print_pairs(
+        {
+            "run": str(run.path),
+            "task": config["task"],
+            "preset": config["preset"],
+            "seeds": ", ".join(map(str, run.seeds)),
+            "budget": f"{budget} for each seed",
+            "DQN": agent,
+            "started": info["started"],
+            "commit": info["commit"] or "none",
+            "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['device']}",
+            "versions": ", ".join(f"{name} {value}" for name, value in info["versions"].items()),
+        }
+    )
+
+
+def print_policy(policy: Policy) -> None:
+    """What goes in, what comes out, where it comes from."""
+    spec = policy.spec
+    sizes = [policy.weights[0].shape[1], *(len(bias) for bias in policy.biases)]
+    table = _table(title="observation")
+    table.add_column("name")
+    for column in ("unit", "lower limit", "upper limit", "divided by"):
+        table.add_column(column, justify="right")
+    for channel, scale in zip(spec.observation, policy.scale, strict=True):
+        limits = (f"{limit:.4g}" for limit in (channel.low, channel.high))
+        table.add_row(channel.name, channel.unit, *limits, f"{scale:.4g}")
+    training = policy.training
+    evaluation = training.get("evaluation", {})
+    _print_pairs(
+        {
+            "task": spec.task,
+            "network": f"{'-'.join(map(str, sizes))}, ReLU",
+            "actions": f"{spec.action} of {', '.join(f'{v:g}' for v in spec.action_values)}"
+            f" {spec.action_unit}, every {spec.dt:g} s",
+            "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"
+            f" step {training.get('step', '?')}",
+            "evaluation": ", ".join(f"{key} {value:g}" for key, value in evaluation.items()),
+        }
+    )
+    _out.print(table)
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _print_pairs(pairs: Mapping[str, str]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(name, value)
+    _out.print(table)

@@ -1,0 +1,48 @@
+"""`upright evaluate`."""
+
+import json
+from dataclasses import dataclass
+
+import tyro
+
+from upright.cli import console
+from upright.evaluation.episodes import Evaluation, evaluate
+from upright.policy import Policy
+from upright.runs import Run, open_run_or_policy
+
+
+@dataclass(frozen=True)
+class Command:
+    """Greedy episodes of a policy, or of every kept policy of a run, in Gymnasium's environment."""
+
+    target: tyro.conf.Positional[str]  # run folder or policy file
+    episodes: int = 100  # for each policy
+    seed: int = 0  # of the start states; the same seed gives the same ones
+    task: str | None = None  # None: the task that the policy was trained for
+    json: bool = False  # print JSON, every return included
+
+    def __call__(self) -> None:
+        target = open_run_or_policy(self.target)
+        policies = (
+            {str(seed): target.policy(seed) for seed in target.seeds}
+            if isinstance(target, Run)
+            else {self.target: target}
+        )
+        evaluations: dict[str, Evaluation] = {}
+        with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
+            for name, policy in policies.items():
+                evaluations[name] = self._evaluate(policy)
+                steps.advance()
+        if self.json:
+            results = {
+                name: {**evaluation.summary(), "returns": evaluation.returns.tolist()}
+                for name, evaluation in evaluations.items()
+            }
+            print(json.dumps(results, indent=2))
+        else:
+            console.print_evaluations(
+                "seed" if isinstance(target, Run) else "policy", policies, evaluations
+            )
+
+    def _evaluate(self, policy: Policy) -> Evaluation:
+        return evaluate(policy, task=self.task, episodes=self.episodes, seed=self.seed)

@@ -1,0 +1,35 @@
+"""`upright play`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from upright.errors import UprightError
+from upright.figures.video import play
+from upright.runs import Run, open_run_or_policy
+
+
+@dataclass(frozen=True)
+class Command:
+    """Shows a greedy episode of a policy, or of the best one of a run, in Gymnasium's renderer."""
+
+    target: tyro.conf.Positional[str]  # run folder or policy file
+    render: Literal["human"] | None = None  # in a window; what happens if no file is asked for
+    gif: Path | None = None  # write a GIF, half size, 25 frames/s
+    mp4: Path | None = None  # write an MP4, full size, at the task's sampling rate
+    seed: int = 0  # of the start state
+    task: str | None = None  # None: the task that the policy was trained for
+
+    def __call__(self) -> None:
+        if self.render and (self.gif or self.mp4):
+            raise UprightError("--render and a file are both given; choose one")
+        target = open_run_or_policy(self.target)
+        policy = target.best() if isinstance(target, Run) else target
+        files = [path for path in (self.gif, self.mp4) if path]
+        episode = play(policy, files=files, task=self.task, seed=self.seed)
+        shown = f"{episode.steps} steps, {episode.seconds:g} s, from start state {self.seed}"
+        print(f"return {episode.total:g} in {shown}")
+        for path in files:
+            print(f"wrote {path}")

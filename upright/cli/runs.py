@@ -1,0 +1,19 @@
+"""`upright runs`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from upright.cli import console
+from upright.runs import find_runs
+
+
+@dataclass(frozen=True)
+class Command:
+    """A table of the runs in a folder, oldest first."""
+
+    folder: tyro.conf.Positional[Path] = Path("runs")  # where the run folders are
+
+    def __call__(self) -> None:
+        console.print_runs(find_runs(self.folder), self.folder)

@@ -1,0 +1,57 @@
+"""`upright train`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import tyro
+
+from upright.agents.dqn import DQN
+from upright.cli import console
+from upright.training.presets import find_preset
+from upright.training.train import train
+
+
+@dataclass(frozen=True)
+class Command:
+    """Trains a controller for each seed, keeps the best policy of each, judges these in Gymnasium.
+
+    Ctrl-C ends in order: all that was learned is in the run folder.
+    """
+
+    task: tyro.conf.Positional[str]  # id of the task, e.g. CartPole-v1
+    preset: str = "default"  # named settings and budget: default, article
+    seeds: str = "20"  # how many (20), a range (1000:1020) or a list (3,5,8)
+    steps: int | None = None  # budget for each seed [environment steps]; None: the preset's
+    episodes: int | None = None  # budget for each seed [episodes], instead of --steps
+    evaluate_every: int = 1000  # between two greedy evaluations of a seed [steps]
+    evaluation_episodes: int = 20  # fixed start states of an evaluation [episodes]
+    out: str | None = None  # run folder, must not exist; None: runs/TASK-PRESET-DATE
+    agent: DQN = field(default_factory=DQN)
+
+    def __call__(self) -> None:
+        with console.Training() as display:
+            run = train(
+                self.task,
+                preset=self.preset,
+                agent=self.agent,
+                seeds=self.seeds,
+                steps=self.steps,
+                episodes=self.episodes,
+                evaluate_every=self.evaluate_every,
+                evaluation_episodes=self.evaluation_episodes,
+                out=self.out,
+                watch=display.update,
+            )
+        console.print_run(run)
+
+
+def default(arguments: Sequence[str]) -> Command:
+    """The agent's settings are the preset's: --help shows them and --agent.* changes them."""
+    name = "default"
+    for argument, following in pairwise([*arguments, ""]):
+        if argument == "--preset":
+            name = following
+        elif argument.startswith("--preset="):
+            name = argument.partition("=")[2]
+    return Command(task=tyro.MISSING, agent=find_preset(name).agent)

@@ -1,0 +1,1 @@
+"""Pictures; the only place with matplotlib and with Gymnasium's renderer."""
