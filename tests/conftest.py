@@ -11,7 +11,7 @@ from upright.tasks import make_task
 @pytest.fixture(scope="session")
 def untrained():
     """A random CartPole policy, and the network that it was made of."""
-    agent, spec = DQN(), make_task("CartPole-v1").spec
+    agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
     training = {"agent": "DQN", "seed": 3, "step": 0, "evaluation": {"mean_return": 9.0}}
     return agent.to_policy(state, spec, training), state

@@ -103,9 +103,9 @@ def test_learning_is_logged_after_the_warm_up(run):
     table = run.table("learning")
     mine = table["seed"] == 3
     assert list(table["step"][mine]) == [250, 500, 600]
-    np.testing.assert_allclose(
-        table["epsilon"][mine], [1 - 0.95 * 250 / 300, 0.05, 0.05], rtol=1e-4
-    )
+    end = QUICK.epsilon_end
+    epsilon = [1 - (1 - end) * 250 / QUICK.epsilon_decay_steps, end, end]
+    np.testing.assert_allclose(table["epsilon"][mine], epsilon, rtol=1e-4)
     assert np.isfinite(table["loss"]).all()
 
 

@@ -51,7 +51,7 @@ class Metrics(NamedTuple):
 class DQN:
     """Settings of DQN. A step is one step of the environment."""
 
-    hidden: tuple[int, ...] = (128, 128)  # units of each hidden layer
+    hidden: tuple[int, ...] = (64, 64)  # units of each hidden layer
     gamma: float = 0.99  # discount factor per step
     learning_rate: float = 1e-3  # of Adam, at the start
     learning_rate_end: float = 0.0  # after the decay
@@ -59,15 +59,15 @@ class DQN:
     batch_size: int = 64  # transitions per gradient step
     replay_size: int = 10_000  # transitions kept, the newest ones
     warmup_steps: int = 500  # steps before the first gradient step
-    gradient_steps: int = 1  # per step of the environment
+    gradient_steps: int = 2  # per step of the environment
     epsilon_start: float = 1.0  # chance of a random action at the start
-    epsilon_end: float = 0.05  # after the decay
-    epsilon_decay_steps: int = 5_000  # linear from start to end; 0: the end from the start [steps]
+    epsilon_end: float = 0.1  # after the decay
+    epsilon_decay_steps: int = 3_000  # linear from start to end; 0: the end from the start [steps]
     target_update: Literal["episodes", "steps", "polyak"] = (
         "polyak"  # how the target network follows
     )
     target_interval: int = 20  # episodes or steps between two copies to the target network
-    target_rate: float = 0.01  # polyak: share of the online network mixed in per gradient step
+    target_rate: float = 0.02  # polyak: share of the online network mixed in per gradient step
     double: bool = True  # online network chooses the next action, target network rates it
     loss: Literal["mse", "huber"] = (
         "mse"  # of the temporal-difference error; huber: linear beyond 1

@@ -25,7 +25,7 @@ class Command:
     steps: int | None = None  # budget for each seed [environment steps]; None: the preset's
     episodes: int | None = None  # budget for each seed [episodes], instead of --steps
     evaluate_every: int = 1000  # between two greedy evaluations of a seed [steps]
-    evaluation_episodes: int = 20  # fixed start states of an evaluation [episodes]
+    evaluation_episodes: int = 50  # fixed start states of an evaluation [episodes]
     out: str | None = None  # run folder, must not exist; None: runs/TASK-PRESET-DATE
     agent: DQN = field(default_factory=DQN)
 

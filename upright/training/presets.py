@@ -16,7 +16,7 @@ class Preset:
 
 
 PRESETS = {
-    "default": Preset(DQN(), steps=25_000),
+    "default": Preset(DQN(), steps=20_000),
     # The values that the article prints are its episodes and its interval of synchronisation. The
     # others are those of the classic set-up that it cites (K. Saito, "Deep Learning from Scratch
     # 4", O'Reilly Japan, 2022, chapter 8), where learning starts once the replay holds a batch.
@@ -33,6 +33,7 @@ PRESETS = {
             epsilon_decay_steps=0,
             target_update="episodes",
             target_interval=20,
+            gradient_steps=1,
             double=False,
             loss="mse",
             scale_observations=False,

@@ -106,7 +106,7 @@ def train(
     steps: int | None = None,
     episodes: int | None = None,
     evaluate_every: int = 1000,
-    evaluation_episodes: int = 20,
+    evaluation_episodes: int = 50,
     out: str | Path | None = None,
     watch: Watch = lambda status: None,
 ) -> Run:
