@@ -37,8 +37,7 @@ class Probe:
         reward = self.reward(state, action)
         state = State(state.steps + 1)
         over = state.steps >= self.length
-        terminated, truncated = (over, ~over) if self.terminates else (~over & False, over)
-        truncated = truncated & (not self.terminates)
+        terminated, truncated = over & self.terminates, over & (not self.terminates)
         return state, TimeStep(self.observe(state), reward, terminated, truncated)
 
     def reward(self, state, action):

@@ -9,7 +9,7 @@ import upright
 
 PACKAGE = Path(upright.__file__).parent
 
-# place: what it may import of ours. Foundations are errors, files, spec.
+# place: what it may import of ours.
 FOUNDATIONS = {"errors", "files", "spec"}
 ARROWS = {
     "errors": set(),

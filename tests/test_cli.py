@@ -10,7 +10,7 @@ import pytest
 
 from upright.cli import COMMANDS
 
-TRAIN = ["train", "CartPole-v1", "--seeds", "2", "--steps", "400", "--agent.hidden", "16"]
+TRAIN = ["train", "CartPole-v1", "--seeds", "2", "--steps", "800", "--agent.hidden", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,22 @@ def test_plot_writes_png_and_svg(run, call):
     assert output == f"wrote {figures}/curve.png\nwrote {figures}/curve.svg\n"
 
 
+def test_a_damaged_run_does_not_hide_the_others(run, call):
+    damaged = run[0].parent / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    status, output, _ = call("runs", run[0].parent)
+    assert status == 0
+    assert "first" in output
+    assert f"left out: {damaged}: run.json is damaged" in output
+
+
+def test_plot_of_one_seed(run, call):
+    status, output, _ = call("plot", run[0], "--seed", 1)
+    assert status == 0
+    assert "figures/curve-seed-01.png" in output
+
+
 def test_runs_and_show(run, call):
     status, output, _ = call("runs", run[0].parent)
     assert status == 0
@@ -154,6 +170,8 @@ def bad_inputs():
         (["train", "CartPole-v1", "--seeds", "1,1"], "seed 1 is given more than once"),
         (["train", "CartPole-v1", "--steps", "0"], "steps is 0"),
         (["train", "CartPole-v1", "--steps", "-5"], "steps is -5"),
+        (["train", "CartPole-v1", "--steps", "500"], "learning starts after 500 steps"),
+        (["train", "CartPole-v1", "--seeds", "-5"], "seeds '-5'"),
         (["train", "CartPole-v1", "--steps", "abc"], "abc"),
         (["train", "CartPole-v1", "--stps", "5"], "--stps"),
         (["train", "CartPole-v1", "--episodes", "0"], "episodes is 0"),
@@ -196,10 +214,12 @@ def bad_targets(run, tmp_path):
         (["evaluate", policy, "--task", "Acrobot-v1"], "the policy is for CartPole-v1"),
         (["play", policy, "--render", "human"], "no display for a window"),
         (["play", policy], "no display for a window"),
-        (["play", policy, "--gif", tmp_path / "a.png"], "ends in .gif or .mp4"),
+        (["play", policy, "--gif", tmp_path / "a.gif", "--seed", "-1"], "seed is -1"),
+        (["play", policy, "--gif", tmp_path / "a.png"], "--gif needs a name that ends in .gif"),
         (["play", policy, "--gif", tmp_path / "file" / "a.gif"], "cannot be written"),
         (["play", policy, "--render", "human", "--gif", "a.gif"], "choose one"),
         (["plot", run, "--out", tmp_path / "file" / "figures"], "cannot be written"),
+        (["plot", run, "--seed", "5"], "has no seed 5; it has 0, 1"),
         ([*TRAIN, "--out", run], "already holds a run"),
         ([*TRAIN, "--out", tmp_path], "is not empty"),
         ([*TRAIN, "--out", tmp_path / "file" / "run"], "cannot be written"),

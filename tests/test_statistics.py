@@ -1,5 +1,7 @@
 """Statistics against numbers worked by hand, and the curves that are drawn from them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -15,12 +17,14 @@ def test_interquartile_mean_cuts_a_quarter_on_each_side():
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says(rng):
-    """200 samples of 20 seeds: 95 % of the intervals hold the true value, give or take 3 sd."""
-    data = rng.normal(5.0, 2.0, (20, 200))
+    """Of 1000 samples of 40 seeds, about 95 % of the intervals hold the true value.
+
+    The percentile bootstrap is a little narrow for few seeds: 0.93 is what it has here.
+    """
+    data = rng.normal(5.0, 2.0, (40, 1000))
     low, high = statistics.interval([data], np.random.default_rng(1))
     covered = np.mean((low <= 5.0) & (high >= 5.0))
-    assert 0.95 - 3 * np.sqrt(0.95 * 0.05 / 200) - 0.03 <= covered <= 1.0
-    assert (low < high).all()
+    assert 0.91 <= covered <= 0.97, covered
 
 
 def test_the_interval_follows_its_generator_and_nothing_else(rng):
@@ -59,12 +63,19 @@ def run(tmp_path):
     ]
     text = "\n".join([",".join(COLUMNS["episodes"]), *rows])
     (tmp_path / "episodes.csv").write_text(text + "\n")
-    (tmp_path / "run.json").write_text('{"version": 1, "seeds": [0, 1]}')
+    write_info(tmp_path, ["finished", "finished"])
     return Run(tmp_path)
 
 
+def write_info(path, states):
+    info = dict.fromkeys(["status", "started", "command", "config", "spec"])
+    info |= {"format": "upright-run", "version": 1, "seeds": [0, 1]}
+    info["results"] = [{"seed": seed, "state": state} for seed, state in enumerate(states)]
+    (path / "run.json").write_text(json.dumps(info))
+
+
 def test_by_episode_ends_with_the_shortest_seed(run):
-    result = curves.by_episode(run)
+    result = curves.by_episode(run, run.seeds)
     assert list(result.x) == [1, 2]
     assert result.returns.tolist() == [[10, 20], [40, 50]]
     assert result.label == "episode"
@@ -72,7 +83,7 @@ def test_by_episode_ends_with_the_shortest_seed(run):
 
 def test_many_episodes_are_averaged_in_bins(run, monkeypatch):
     monkeypatch.setattr(curves, "_POINTS", 1)
-    result = curves.by_episode(run)
+    result = curves.by_episode(run, run.seeds)
     assert list(result.x) == [1.5]
     assert result.returns.tolist() == [[15], [45]]
     assert "2 episodes" in result.label
@@ -80,6 +91,14 @@ def test_many_episodes_are_averaged_in_bins(run, monkeypatch):
 
 def test_by_step_holds_the_last_ended_episode(run, monkeypatch):
     monkeypatch.setattr(curves, "_POINTS", 7)
-    result = curves.by_step(run)
+    result = curves.by_step(run, run.seeds)
     assert list(result.x) == [0, 10, 20, 30, 40, 50, 60]
     assert result.returns.tolist() == [[10, 10, 10, 20, 20, 20, 30], [40, 40, 40, 40, 40, 40, 40]]
+
+
+def test_a_seed_that_diverged_does_not_cut_the_others(run):
+    write_info(run.path, ["finished", "diverged"])
+    result = curves.by_episode(Run(run.path), run.seeds)
+    assert list(result.x) == [1, 2, 3]
+    assert result.returns.tolist() == [[10, 20, 30]]
+    assert len(result.raw) == 2

@@ -150,9 +150,8 @@ def test_a_seed_whose_loss_becomes_nan_stops_and_keeps_what_it_had(tmp_path, cal
 
 
 def test_evaluations_come_from_the_same_start_states(tmp_path):
-    """Two seeds that cannot learn keep their return from first to last evaluation."""
-    agent = replace(QUICK, warmup_steps=10_000)
-    run = train(tmp_path / "run", agent=agent)
+    """Two seeds that learn next to nothing keep their return from first to last evaluation."""
+    run = train(tmp_path / "run", agent=replace(QUICK, learning_rate=1e-30))
     table = run.table("evaluations")
     for seed in run.seeds:
         assert len(set(table["mean_return"][table["seed"] == seed])) == 1
@@ -185,7 +184,7 @@ def test_ctrl_c_ends_in_order(tmp_path, after):
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
     last = output.splitlines()[-1]
     assert last.startswith(f"interrupted: {out} holds")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from upright.policy import Policy as Policy
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
+    from upright.runs import find_runs as find_runs
     from upright.training.train import train as train
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _HOMES = {
     "Run": "upright.runs",
     "UprightError": "upright.errors",
     "evaluate": "upright.evaluation.episodes",
+    "find_runs": "upright.runs",
     "load_policy": "upright.policy",
     "play": "upright.figures.video",
     "plot": "upright.figures.curves",
@@ -38,6 +40,7 @@ __all__ = [
     "Run",
     "UprightError",
     "evaluate",
+    "find_runs",
     "load_policy",
     "play",
     "plot",

@@ -1,30 +1,33 @@
 """Writing files that are there whole or not at all."""
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from upright.errors import UprightError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Temporary file, fsync, rename: a power cut leaves the old file or the new one."""
+    """Temporary file, fsync, rename: a power cut leaves the old file or the new one.
+
+    Raises UprightError if the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UprightError(f"{path.parent}: cannot be written ({error.strerror})") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes a file private; a result is as readable as any other file of its owner.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
-        raise
+    except OSError as error:
+        raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """With those above it; raises UprightError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UprightError(f"{path}: cannot be written ({error.strerror})") from None

@@ -18,7 +18,7 @@ from upright.errors import UprightError
 from upright.files import write_atomically
 from upright.spec import Spec
 
-VERSION = 1
+FORMAT, VERSION = "upright-policy", 1
 _LARGEST_HEADER = 1 << 20  # bytes
 _LARGEST_FILE = 1 << 30  # bytes
 
@@ -72,7 +72,7 @@ class Policy:
 
         tensors = self._tensors()
         header = {
-            "format": "upright-policy",
+            "format": FORMAT,
             "version": VERSION,
             "spec": self.spec.to_dict(),
             "network": {
@@ -101,24 +101,29 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     """Reads a policy file; raises UprightError if it is missing, damaged or something else."""
     path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UprightError(f"{path}: larger than a policy file can be")
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise UprightError(f"{path}: cannot be read (not a file)")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise UprightError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         return _decode(content)
     except UprightError as error:
         raise UprightError(f"{path}: {error}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise UprightError(f"{path}: not a policy file, or damaged") from None
 
 
 def _decode(content: bytes) -> Policy:
+    if len(content) > _LARGEST_FILE:
+        raise UprightError("larger than a policy file can be")
     tensors, metadata = _read_safetensors(content)
     if "upright" not in metadata:
         raise UprightError("a safetensors file, but not a policy of upright")
     header = _unseal(metadata["upright"])
+    if header["format"] != FORMAT:
+        raise UprightError(f"its format is {header['format']!r}, not {FORMAT!r}")
     if header["version"] != VERSION:
         raise UprightError(
             f"policy format {header['version']}; this version of upright reads {VERSION}"
@@ -127,28 +132,33 @@ def _decode(content: bytes) -> Policy:
         raise UprightError("damaged: its weights do not match their checksum")
     if header["network"]["activation"] != "relu":
         raise UprightError(f"unknown activation {header['network']['activation']!r}")
-    spec = Spec.from_dict(header["spec"])
-    sizes = header["network"]["sizes"]
-    layers = range(0, 2 * (len(sizes) - 1), 2)
+    layers = range(0, len(tensors), 2)
     policy = Policy(
-        spec=spec,
+        spec=Spec.from_dict(header["spec"]),
         weights=tuple(tensors[f"{index}.weight"] for index in layers),
         biases=tuple(tensors[f"{index}.bias"] for index in layers),
         offset=np.array(header["offset"], np.float32),
         scale=np.array(header["scale"], np.float32),
-        training=header["training"],
+        training=dict(header["training"]),
     )
-    shapes = [weight.shape for weight in policy.weights]
-    inputs_and_outputs = (spec.observation_size, spec.action_count)
-    if shapes != list(zip(sizes[1:], sizes[:-1], strict=True)) or (
-        (sizes[0], sizes[-1]) != inputs_and_outputs
-        or [bias.shape for bias in policy.biases] != [(size,) for size in sizes[1:]]
-        or policy.offset.shape != (sizes[0],)
-        or policy.scale.shape != (sizes[0],)
-        or not (np.isfinite(policy.offset).all() and (policy.scale > 0).all())
-    ):
-        raise UprightError("damaged: its numbers do not have the form that its header names")
+    _check(policy, header["network"]["sizes"])
     return policy
+
+
+def _check(policy: Policy, sizes: list[int]) -> None:
+    """Raises UprightError unless the numbers make the network that the header names."""
+    inputs, outputs = policy.spec.observation_size, policy.spec.action_count
+    arrays = (*policy.weights, *policy.biases, policy.offset, policy.scale)
+    if not (
+        len(sizes) >= 2
+        and (sizes[0], sizes[-1]) == (inputs, outputs)
+        and [weight.shape for weight in policy.weights] == [*zip(sizes[1:], sizes, strict=False)]
+        and [bias.shape for bias in policy.biases] == [(size,) for size in sizes[1:]]
+        and policy.offset.shape == policy.scale.shape == (inputs,)
+        and all(np.isfinite(array).all() for array in arrays)
+        and (policy.scale > 0).all()
+    ):
+        raise UprightError("damaged: its numbers do not make the network that its header names")
 
 
 def _seal(header: dict[str, Any]) -> str:

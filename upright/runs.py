@@ -1,5 +1,6 @@
 """The run folder: what was asked, on what, and what happened. Written as the training goes."""
 
+import contextlib
 import csv
 import json
 import os
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.files import write_atomically
+from upright.files import make_folder, write_atomically
 from upright.policy import Policy, load_policy
 
-VERSION = 1
+FORMAT, VERSION = "upright-run", 1
+_MEMBERS = {"status", "started", "command", "config", "spec", "seeds", "results"}
 
 COLUMNS = {
     "episodes": ("seed", "episode", "step", "return", "length", "terminated"),
@@ -33,6 +35,9 @@ class Run:
         try:
             self.info: dict[str, Any] = json.loads((self.path / "run.json").read_text())
             version = self.info["version"]
+            missing = _MEMBERS - set(self.info)
+            if self.info["format"] != FORMAT or (version == VERSION and missing):
+                raise ValueError
         except OSError as error:
             raise UprightError(f"{path}: not a run folder (run.json: {error.strerror})") from None
         except (ValueError, KeyError, TypeError):
@@ -45,8 +50,13 @@ class Run:
         return self.info["seeds"]
 
     @property
+    def preset(self) -> str:
+        """The name of the preset, and what was changed of its settings."""
+        return ", ".join([self.info["config"]["preset"], *self.info.get("changes", [])])
+
+    @property
     def status(self) -> str:
-        """running, finished or interrupted."""
+        """running, finished, interrupted or failed."""
         return self.info["status"]
 
     @property
@@ -58,16 +68,23 @@ class Run:
         """A CSV file of the run as columns: "episodes", "evaluations" or "learning"."""
         path = self.path / f"{name}.csv"
         try:
-            with path.open() as file:
-                names = file.readline().strip().split(",")
-                rows = np.loadtxt(file, delimiter=",", ndmin=2)
+            names, *lines = path.read_text().splitlines()
+            rows = np.array([line.split(",") for line in lines], np.float64)
         except (OSError, ValueError) as error:
             raise UprightError(f"{path}: cannot be read ({error})") from None
-        return dict(zip(names, rows.reshape(-1, len(names)).T, strict=True))
+        columns = names.split(",")
+        return dict(zip(columns, rows.reshape(-1, len(columns)).T, strict=True))
 
     def policy(self, seed: int) -> Policy:
         """The kept policy of a seed."""
         return load_policy(policy_path(self.path, seed))
+
+    def policies(self) -> dict[int, Policy]:
+        """The kept policies by seed: of all seeds, or of those that a killed run got to."""
+        found = [seed for seed in self.seeds if policy_path(self.path, seed).exists()]
+        if not found:
+            raise UprightError(f"{self.path}: holds no policy")
+        return {seed: self.policy(seed) for seed in found}
 
     def best(self) -> Policy:
         """The best kept policy of all seeds."""
@@ -80,38 +97,46 @@ class RunWriter:
     def __init__(self, path: Path, info: dict[str, Any]):
         """Raises UprightError if the folder cannot be made or is not empty."""
         self.path = path
+        self.info: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **info,
+        }
+        self._text()  # what JSON cannot hold fails here, before anything is written
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             occupied = "run.json" if (path / "run.json").exists() else next(path.iterdir(), None)
             if occupied == "run.json":
                 raise UprightError(f"{path}: already holds a run; choose another folder with --out")
             if occupied is not None:
                 raise UprightError(f"{path}: is not empty; choose another folder with --out")
             (path / "policies").mkdir()
+            self._files = {name: (path / f"{name}.csv").open("w", newline="") for name in COLUMNS}
         except OSError as error:
             raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
-        self.info = {
-            "format": "upright-run",
-            "version": VERSION,
-            "status": "running",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            **info,
-        }
         self.save_info()
-        self._files = {name: (path / f"{name}.csv").open("w", newline="") for name in COLUMNS}
         self._writers = {name: csv.writer(file) for name, file in self._files.items()}
         for name, columns in COLUMNS.items():
-            self._writers[name].writerow(columns)
+            self.append(name, [columns])
 
     def append(self, name: str, rows: Iterable[Sequence[object]]) -> None:
-        """Rows of `COLUMNS[name]`, on disk at once."""
-        self._writers[name].writerows(rows)
-        self._files[name].flush()
+        """Rows of `COLUMNS[name]`, in the file at once. Raises UprightError on a full disk."""
+        try:
+            self._writers[name].writerows(rows)
+            self._files[name].flush()
+        except OSError as error:
+            path = self._files[name].name
+            raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
 
     def save_info(self, **changes: Any) -> None:
+        """Writes run.json anew. Raises UprightError if that cannot be."""
         self.info.update(changes)
-        text = json.dumps(self.info, indent=2, allow_nan=False)
-        write_atomically(self.path / "run.json", text.encode())
+        write_atomically(self.path / "run.json", self._text().encode())
+
+    def _text(self) -> str:
+        return json.dumps(self.info, indent=2, allow_nan=False)
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -123,7 +148,11 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # a full disk was reported by `append`
+                file.close()
+        if error is not None:
+            with contextlib.suppress(UprightError):
+                self.save_info(status="failed")
 
 
 def policy_path(run: Path, seed: int, last: bool = False) -> Path:
@@ -131,12 +160,18 @@ def policy_path(run: Path, seed: int, last: bool = False) -> Path:
     return run / "policies" / f"seed-{seed:02d}{'-last' if last else ''}.safetensors"
 
 
-def find_runs(folder: Path) -> list[Run]:
-    """The runs in a folder, oldest first."""
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs in a folder, oldest first, and what is wrong with those that cannot be read."""
     if not folder.is_dir():
         raise UprightError(f"{folder}: no such folder")
-    runs = [Run(path.parent) for path in folder.glob("*/run.json")]
-    return sorted(runs, key=lambda run: run.info["started"])
+    runs: list[Run] = []
+    complaints: list[str] = []
+    for path in sorted(folder.glob("*/run.json")):
+        try:
+            runs.append(Run(path.parent))
+        except UprightError as error:
+            complaints.append(str(error))
+    return sorted(runs, key=lambda run: run.info["started"]), complaints
 
 
 def open_run_or_policy(path: str | os.PathLike[str]) -> Run | Policy:

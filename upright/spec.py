@@ -61,4 +61,9 @@ class Spec:
             for channel in fields["observation"]
         )
         fields["action_values"] = tuple(float(value) for value in fields["action_values"])
-        return cls(**fields)
+        for name in ("task", "action", "action_unit"):
+            fields[name] = str(fields[name])
+        spec = cls(**fields)
+        if not 0 < spec.dt < math.inf:
+            raise ValueError(f"sampling time {spec.dt}")
+        return spec

@@ -32,6 +32,8 @@ def main() -> None:
         # The reader of our output has left (`upright runs | head`); that is its right.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        sys.exit(_fail(f"{error.filename or 'input or output'}: {error.strerror or error}"))
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,11 +18,23 @@ from upright.policy import Policy
 from upright.runs import Run, policy_path
 
 if TYPE_CHECKING:
-    from upright.training.train import Status
+    from upright.training.session import Status
+
+
+class _Plain(Console):
+    """Text as it is: a name from a stranger's file is no markup."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, highlight=False, soft_wrap=True, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read our progress has left: that is no reason to end a training."""
+        self.quiet = True
+
 
 # Where output goes into a file there is no width to keep to, and a table must not lose columns.
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
-_progress = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = _Plain(width=None if sys.stdout.isatty() else 140)
+_progress = _Plain(stderr=True)
 _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
@@ -93,6 +105,7 @@ def _describe(status: "Status") -> str:
     if status.phase != "training":
         return {
             "compiling": "the first time takes a few seconds; then it is kept",
+            "stopping": "at the end of the chunk; Ctrl-C again ends at once and loses the rest",
             "judging": "greedy episodes of every kept policy in Gymnasium",
         }[status.phase]
     parts = [f"{status.steps:,} steps", f"{status.steps_per_second:,.0f} steps/s"]
@@ -118,7 +131,7 @@ def print_run(run: Run) -> None:
     table.add_column("")
     for result in run.results:
         kept, judgement = result["kept"], result.get("judgement")
-        notes = {"diverged": "[red]diverged: loss not finite[/red]", "interrupted": "interrupted"}
+        notes = {"diverged": "diverged: loss not finite", "interrupted": "interrupted"}
         table.add_row(
             str(result["seed"]),
             f"{kept['step']:,}" if kept else "-",
@@ -128,14 +141,8 @@ def print_run(run: Run) -> None:
             notes.get(result["state"], ""),
         )
     _out.print(table)
-    judged = [result["judgement"] for result in run.results if result.get("judgement")]
-    if judged:
-        means = [judgement["mean_return"] for judgement in judged]
-        _out.print(
-            f"{len(judged)} seeds, {judged[0]['episodes']} episodes each in Gymnasium:"
-            f" mean return {sum(means) / len(means):.1f}, worst seed {min(means):.1f},"
-            f" worst episode {min(judgement['worst_return'] for judgement in judged):.0f}"
-        )
+    judgements = [result["judgement"] for result in run.results if result.get("judgement")]
+    _print_over_seeds(judgements)
     timings = run.info.get("timings")
     if timings:
         _out.print(
@@ -148,6 +155,8 @@ def print_run(run: Run) -> None:
 def _print_where(run: Run) -> None:
     """The last lines: what is in the folder, what to do with it."""
     best = run.path / "policies" / "best.safetensors"
+    if run.status == "finished" and any(r["kept"] and not r.get("judgement") for r in run.results):
+        _out.print("the judgement was interrupted: upright evaluate does it again")
     count = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
     if best.exists():
         _out.print(f"watch the best policy: upright play {run.path}")
@@ -176,12 +185,17 @@ def print_evaluations(
             str(summary["worst_reset_seed"]),
         )
     _out.print(table)
-    if len(evaluations) > 1:
-        means = [evaluation.returns.mean() for evaluation in evaluations.values()]
-        worst = min(evaluation.returns.min() for evaluation in evaluations.values())
+    _print_over_seeds([evaluation.summary() for evaluation in evaluations.values()])
+
+
+def _print_over_seeds(summaries: Sequence[Mapping[str, Any]]) -> None:
+    """The average and the worst of many."""
+    if len(summaries) > 1:
+        means = [summary["mean_return"] for summary in summaries]
         _out.print(
-            f"{len(means)} seeds: mean return {sum(means) / len(means):.1f},"
-            f" worst seed {min(means):.1f}, worst episode {worst:.0f}"
+            f"{len(summaries)} seeds, {summaries[0]['episodes']} episodes each in Gymnasium:"
+            f" mean return {sum(means) / len(means):.1f}, worst seed {min(means):.1f},"
+            f" worst episode {min(summary['worst_return'] for summary in summaries):.0f}"
         )
 
 
@@ -201,11 +215,11 @@ def print_runs(runs: list[Run], folder: Path) -> None:
         table.add_row(
             run.path.name,
             config["task"],
-            config["preset"],
+            run.preset,
             run.info["started"][:16].replace("T", " "),
             run.status,
             str(len(run.seeds)),
-            f"{config['steps']:,} steps" if config["steps"] else f"{config['episodes']:,} episodes",
+            _budget(config),
             f"{sum(means) / len(means):.1f}" if means else "-",
             f"{min(means):.1f}" if means else "-",
         )
@@ -216,15 +230,14 @@ def print_settings(run: Run) -> None:
     """What was asked, and on what machine."""
     info, config = run.info, run.info["config"]
     agent = ", ".join(f"{name} {value}" for name, value in config["agent"].items())
-    budget = f"{config['steps']:,} steps" if config["steps"] else f"{config['episodes']:,} episodes"
     machine = info["machine"]
     _print_pairs(
         {
             "run": str(run.path),
             "task": config["task"],
-            "preset": config["preset"],
+            "preset": run.preset,
             "seeds": ", ".join(map(str, run.seeds)),
-            "budget": f"{budget} for each seed",
+            "budget": f"{_budget(config)} for each seed",
             "DQN": agent,
             "started": info["started"],
             "commit": info["commit"] or "none",
@@ -259,6 +272,10 @@ def print_policy(policy: Policy) -> None:
         }
     )
     _out.print(table)
+
+
+def _budget(config: Mapping[str, Any]) -> str:
+    return f"{config['steps']:,} steps" if config["steps"] else f"{config['episodes']:,} episodes"
 
 
 def _table(title: str | None = None) -> Table:

@@ -18,16 +18,15 @@ class Command:
     target: tyro.conf.Positional[str]  # run folder or policy file
     episodes: int = 100  # for each policy
     seed: int = 0  # of the start states; the same seed gives the same ones
-    task: str | None = None  # None: the task that the policy was trained for
+    task: str | None = None  # refuse a policy for another task than this
     json: bool = False  # print JSON, every return included
 
     def __call__(self) -> None:
         target = open_run_or_policy(self.target)
-        policies = (
-            {str(seed): target.policy(seed) for seed in target.seeds}
-            if isinstance(target, Run)
-            else {self.target: target}
-        )
+        if isinstance(target, Run):
+            policies = {str(seed): policy for seed, policy in target.policies().items()}
+        else:
+            policies = {self.target: target}
         evaluations: dict[str, Evaluation] = {}
         with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
             for name, policy in policies.items():

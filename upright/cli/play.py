@@ -20,14 +20,18 @@ class Command:
     gif: Path | None = None  # write a GIF, half size, 25 frames/s
     mp4: Path | None = None  # write an MP4, full size, at the task's sampling rate
     seed: int = 0  # of the start state
-    task: str | None = None  # None: the task that the policy was trained for
+    task: str | None = None  # refuse a policy for another task than this
 
     def __call__(self) -> None:
         if self.render and (self.gif or self.mp4):
             raise UprightError("--render and a file are both given; choose one")
         target = open_run_or_policy(self.target)
         policy = target.best() if isinstance(target, Run) else target
-        files = [path for path in (self.gif, self.mp4) if path]
+        named = {".gif": self.gif, ".mp4": self.mp4}
+        for ending, path in named.items():
+            if path and path.suffix != ending:
+                raise UprightError(f"{path}: --{ending[1:]} needs a name that ends in {ending}")
+        files = [path for path in named.values() if path]
         episode = play(policy, files=files, task=self.task, seed=self.seed)
         shown = f"{episode.steps} steps, {episode.seconds:g} s, from start state {self.seed}"
         print(f"return {episode.total:g} in {shown}")

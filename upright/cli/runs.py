@@ -16,4 +16,7 @@ class Command:
     folder: tyro.conf.Positional[Path] = Path("runs")  # where the run folders are
 
     def __call__(self) -> None:
-        console.print_runs(find_runs(self.folder), self.folder)
+        runs, complaints = find_runs(self.folder)
+        console.print_runs(runs, self.folder)
+        for complaint in complaints:
+            print(f"left out: {complaint}")

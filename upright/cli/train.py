@@ -1,5 +1,6 @@
 """`upright train`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -44,6 +45,8 @@ class Command:
                 watch=display.update,
             )
         console.print_run(run)
+        if run.status == "interrupted":
+            sys.exit(130)  # as the shell expects of Ctrl-C; a script does not go on
 
 
 def default(arguments: Sequence[str]) -> Command:

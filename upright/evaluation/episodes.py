@@ -1,5 +1,6 @@
 """Greedy episodes of a policy in Gymnasium's own environment: the final judgement."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.policy import Policy
+
+_TOGETHER = 100  # environments in memory at a time
 
 
 @dataclass(frozen=True)
@@ -35,34 +38,49 @@ class Evaluation:
 def evaluate(
     policy: Policy, *, task: str | None = None, episodes: int = 100, seed: int = 0
 ) -> Evaluation:
-    """Runs greedy episodes in `gymnasium.make(task)`; by default in the policy's own task.
+    """Greedy episodes in Gymnasium's environment of the policy's task.
 
-    The same `seed` gives the same start states. Raises UprightError if the policy does not fit.
+    The same `seed` gives the same start states. With `task`, a policy for another one is refused.
+    Raises UprightError if the policy does not fit the environment.
     """
     if episodes < 1:
         raise UprightError(f"episodes is {episodes}; it must be at least 1")
     if seed < 0:
         raise UprightError(f"seed is {seed}; it must be at least 0")
     reset_seeds = tuple(np.random.SeedSequence(seed).generate_state(episodes).tolist())
-    envs = [make_env(policy, task) for _ in range(episodes)]
-    observations = np.stack(
-        [env.reset(seed=s)[0] for env, s in zip(envs, reset_seeds, strict=True)]
-    )
-    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
-    running = np.arange(episodes)
-    while len(running):
-        actions = policy.act(observations[running])
-        going_on = np.ones(len(running), bool)
-        for index, (episode, action) in enumerate(zip(running, actions, strict=True)):
-            observation, reward, terminated, truncated, _ = envs[episode].step(action)
-            observations[episode] = observation
-            returns[episode] += float(reward)
-            lengths[episode] += 1
-            going_on[index] = not (terminated or truncated)
-        running = running[going_on]
-    for env in envs:
-        env.close()
+    parts = [
+        _run_together(policy, task, reset_seeds[first : first + _TOGETHER])
+        for first in range(0, episodes, _TOGETHER)
+    ]
+    returns, lengths = map(np.concatenate, zip(*parts, strict=True))
     return Evaluation(returns, lengths, reset_seeds)
+
+
+def _run_together(
+    policy: Policy, task: str | None, reset_seeds: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Returns and lengths of some episodes in step, so that the policy acts on all at once."""
+    episodes = len(reset_seeds)
+    with contextlib.ExitStack() as stack:
+        envs = [
+            stack.enter_context(contextlib.closing(make_env(policy, task))) for _ in range(episodes)
+        ]
+        observations = np.stack(
+            [env.reset(seed=s)[0] for env, s in zip(envs, reset_seeds, strict=True)]
+        )
+        returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+        running = np.arange(episodes)
+        while len(running):
+            actions = policy.act(observations[running])
+            going_on = np.ones(len(running), bool)
+            for index, (episode, action) in enumerate(zip(running, actions, strict=True)):
+                observation, reward, terminated, truncated, _ = envs[episode].step(action)
+                observations[episode] = observation
+                returns[episode] += float(reward)
+                lengths[episode] += 1
+                going_on[index] = not (terminated or truncated)
+            running = running[going_on]
+    return returns, lengths
 
 
 def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.Env[Any, Any]":
@@ -70,6 +88,9 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.En
     name = task or policy.spec.task
     if name != policy.spec.task:
         raise UprightError(f"the policy is for {policy.spec.task}, not for {name}")
+    # A name with a colon would import a module, and the name may come from a stranger's file.
+    if name not in gym.registry:
+        raise UprightError(f"task {name!r} is not known to Gymnasium")
     try:
         env = gym.make(name, disable_env_checker=True, **options)
     except gym.error.Error as error:
@@ -77,6 +98,7 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.En
     expected = (policy.spec.observation_size,), policy.spec.action_count
     found = env.observation_space.shape, getattr(env.action_space, "n", None)
     if found != expected:
+        env.close()
         raise UprightError(
             f"the policy has observation {expected[0]} and {expected[1]} actions;"
             f" {name} has {found[0]} and {found[1]}"

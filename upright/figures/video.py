@@ -1,19 +1,21 @@
 """A greedy episode in Gymnasium's renderer: in a window, as GIF, as MP4."""
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.evaluation.episodes import make_env
-from upright.files import write_atomically
+from upright.files import make_folder, write_atomically
 from upright.policy import Policy
 
 _INSTALL = 'install the extra: pip install "upright[render]"'
@@ -38,48 +40,48 @@ def play(
 
     Raises UprightError if there is no display, or a file cannot be written.
     """
+    if seed < 0:
+        raise UprightError(f"seed is {seed}; it must be at least 0")
     for path in files:
         if path.suffix not in (".gif", ".mp4"):
             raise UprightError(f"{path}: a video ends in .gif or .mp4")
-        _make_folder(path.parent)
-    if not _has_display():
-        if not files:
+    if not files:
+        if not _has_display():
             raise UprightError(
                 "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
             )
-        # Frames need no display either; without this SDL complains on the way.
-        os.environ.update(SDL_VIDEODRIVER="dummy", SDL_AUDIODRIVER="dummy")
-    mode = "rgb_array" if files else "human"
-    frames: list[Frame] = []
-    env = make_env(policy, task, render_mode=mode)
-    try:
-        total, steps = _run(env, policy, seed, frames if files else None)
-    finally:
-        env.close()
+        return _run(policy, task, seed, "human")[0]
+    with _without_display():
+        episode, frames = _run(policy, task, seed, "rgb_array")
     for path in files:
-        encode = _gif if path.suffix == ".gif" else _mp4
-        write_atomically(path, encode(frames, policy.spec.dt))
-    return Episode(total, steps, round(steps * policy.spec.dt, 9))
+        content = (_gif if path.suffix == ".gif" else _mp4)(frames, policy.spec.dt)
+        make_folder(path.parent)
+        write_atomically(path, content)
+    return episode
 
 
-def _run(env: Any, policy: Policy, seed: int, frames: list[Frame] | None) -> tuple[float, int]:
-    """One episode; appends a frame for each observation."""
+def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episode, list[Frame]]:
+    """One episode, and a frame for each observation if the mode makes frames."""
     total, steps, ended = 0.0, 0, False
+    frames: list[Frame] = []
     try:
-        observation, _ = env.reset(seed=seed)
-        while not ended:
-            if frames is not None:
-                frames.append(env.render())
-            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
-            total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+        with contextlib.closing(make_env(policy, task, render_mode=mode)) as env:
+            observation, _ = env.reset(seed=seed)
+            while not ended:
+                if mode == "rgb_array":
+                    frames.append(cast(Frame, env.render()))
+                observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+                total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+            if mode == "rgb_array":
+                frames.append(cast(Frame, env.render()))
+    except gym.error.DependencyNotInstalled as error:
+        raise UprightError(f"cannot render ({error}); {_INSTALL}") from None
     except Exception as error:
-        # Gymnasium's renderer fails with errors of its own and of pygame, which may not be there.
-        if type(error).__module__.partition(".")[0] in ("gymnasium", "pygame"):
-            raise UprightError(f"cannot render ({error}); {_INSTALL}") from None
-        raise
-    if frames is not None:
-        frames.append(env.render())
-    return total, steps
+        # pygame may not be installed, so its errors are known by name alone.
+        if type(error).__module__.partition(".")[0] != "pygame":
+            raise
+        raise UprightError(f"cannot render ({error})") from None
+    return Episode(total, steps, round(steps * policy.spec.dt, 9)), frames
 
 
 def _has_display() -> bool:
@@ -87,11 +89,16 @@ def _has_display() -> bool:
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in names)
 
 
-def _make_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def _without_display() -> Generator[None]:
+    """Frames need no display; but where there is none, SDL must be told, or it complains."""
+    drivers = {} if _has_display() else {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    os.environ.update(drivers)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UprightError(f"{folder}: cannot be written ({error.strerror})") from None
+        yield
+    finally:
+        for name in drivers:
+            del os.environ[name]
 
 
 def _gif(frames: list[Frame], dt: float) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt32
 
 from upright.agents import dqn, replay
 from upright.agents.dqn import DQN
@@ -23,7 +23,7 @@ class Carry(NamedTuple):
     environment: Any  # the task's own state
     episode_return: Float[Array, ""]  # of the present episode, so far
     episode_length: Int[Array, ""]
-    healthy: Bool[Array, ""]  # no loss has been NaN or infinite yet
+    healthy: Bool[Array, ""]  # no loss and no parameter is NaN or infinite
 
 
 class Step(NamedTuple):
@@ -80,7 +80,11 @@ class Fused:
 
         log = jnp.zeros((self.chunk, len(Step._fields)))
         loop = jax.lax.while_loop(unfinished, step, _Loop(jnp.zeros_like(start), carry, log))
-        return loop.carry, loop.taken, loop.log
+        # The last gradient step may have spoiled parameters that no loss has seen yet.
+        params = jax.tree.leaves(loop.carry.agent.params)
+        finite = jnp.array([jnp.isfinite(leaf).all() for leaf in params]).all()
+        carry = loop.carry._replace(healthy=loop.carry.healthy & finite)
+        return carry, loop.taken, loop.log
 
     def evaluate(self, agent: dqn.State) -> Float[Array, " E"]:
         """Returns of greedy episodes, from start states that are always the same."""
@@ -88,8 +92,13 @@ class Fused:
         def act(observations: Float[Array, "E O"]) -> Int[Array, " E"]:
             return self.agent.greedy(agent, observations)
 
-        keys = jax.random.split(jax.random.key(0), self.evaluation_episodes)
-        return native.returns(self.task, act, keys)
+        return native.returns(self.task, act, self.evaluation_keys())
+
+    def evaluation_keys(self) -> Key[Array, " E"]:
+        """Of the start states of an evaluation."""
+        # A root that no seed has: theirs are below 2^32 and begin with a zero word.
+        root = jax.random.wrap_key_data(jnp.array([1, 0], jnp.uint32))
+        return jax.random.split(root, self.evaluation_episodes)
 
     def draw(self, key: PRNGKeyArray, step: Int[Array, ""]) -> "_StepNoise":
         act_key, replay_key, reset_key = jax.random.split(jax.random.fold_in(key, step), 3)

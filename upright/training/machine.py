@@ -27,13 +27,19 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Of the git checkout in the working folder; "+changes" if files differ from it."""
-    git = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    """Of upright, where it runs from a git checkout; "+changes" if files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
     try:
-        answer = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+        # An installed copy may lie in somebody else's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
 
 
 def _processor() -> str:

@@ -5,12 +5,12 @@ that the bits of a seed cannot depend on which others run, nor on how many cores
 releases Python's lock while it computes. On an accelerator all seeds are one program, by vmap.
 """
 
+import operator
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import jax
@@ -37,6 +37,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             seeds = [int(part) for part in text.removesuffix(",").split(",")]
         else:
             seeds = range(int(text))
+            if int(text) < 1:
+                raise ValueError
         len(seeds)
     except (ValueError, OverflowError):
         raise UprightError(f"seeds {text!r}: {expected}") from None
@@ -47,6 +49,7 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     """Raises UprightError if there are none or too many, or one is negative, too large or twice."""
     if not 1 <= len(seeds) <= _MOST_SEEDS:
         raise UprightError(f"{len(seeds)} seeds; there must be 1 to {_MOST_SEEDS}")
+    seeds = [_whole(seed) for seed in seeds]
     if min(seeds) < 0 or max(seeds) >= 2**32:
         wrong = min(seeds) if min(seeds) < 0 else max(seeds)
         raise UprightError(f"seed {wrong}; a seed must be at least 0 and below 2^32")
@@ -54,6 +57,13 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
         twice = next(seed for seed in seeds if list(seeds).count(seed) > 1)
         raise UprightError(f"seed {twice} is given more than once")
     return tuple(seeds)
+
+
+def _whole(seed: Any) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise UprightError(f"seed {seed!r} is not a whole number") from None
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Result:
 
     seed: int
     log: NDArray[np.float32]  # [steps taken, columns of fused.Step]
-    healthy: bool  # False: the last step's loss was not finite
+    healthy: bool  # False: the last step's loss, or a parameter after it, is not finite
     agent: dqn.State  # NumPy arrays of its own
     returns: NDArray[np.float32] | None  # [evaluation episode], if ordered
 
@@ -129,16 +139,15 @@ class Fleet:
         due = any(order.evaluate for order in orders.values())
         returns = np.asarray(evaluate(carry.agent)) if due else None
         self._carries[group] = carry
-        agent = jax.tree.map(
-            np.array, carry.agent
-        )  # copies: the carry is donated to the next chunk
+        # Copies, since the carry is donated to the next chunk.
+        agent = jax.tree.map(np.array, carry.agent)
         log, taken, healthy = np.asarray(log), np.asarray(taken), np.asarray(carry.healthy)
         return [
             Result(
                 seed=seed,
                 log=log[i, : taken[i]],
                 healthy=bool(healthy[i]),
-                agent=jax.tree.map(itemgetter(i), agent),
+                agent=jax.tree.map(operator.itemgetter(i), agent),
                 returns=returns[i] if returns is not None and orders[seed].evaluate else None,
             )
             for i, seed in enumerate(group)
