@@ -189,3 +189,56 @@ def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
 def test_public_names_are_all_there():
     for name in upright.__all__:
         assert getattr(upright, name).__doc__, name
+
+
+def reseal(path, change):
+    """The same file with another header, its checksums right: what a stranger could write."""
+    from upright import policy as module
+
+    tensors = load_file(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        header = json.loads(file.metadata()["upright"])
+    del header["sha256"]
+    change(header, tensors)
+    header["tensors_sha256"] = module._digest(tensors)
+    save_file(tensors, path, {"upright": module._seal(header)})
+
+
+def spoil(**members):
+    return lambda header, tensors: header.update(members)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoil(format="something"),
+        spoil(network={"activation": "tanh", "sizes": [4, 128, 128, 2]}),
+        spoil(network={"activation": "relu", "sizes": []}),
+        spoil(network={"activation": "relu", "sizes": [4]}),
+        spoil(network={"activation": "relu", "sizes": [4, 64, 128, 2]}),
+        spoil(network=None),
+        spoil(training=[1]),
+        spoil(scale=[1.0, 1.0, 1.0, 0.0]),
+        spoil(offset=[1.0]),
+        lambda header, tensors: header["spec"].update(dt=0),
+        lambda header, tensors: header["spec"].update(observation=[]),
+        lambda header, tensors: header["spec"].pop("task"),
+        lambda header, tensors: tensors.pop("4.bias"),
+        lambda header, tensors: tensors["0.weight"].fill(np.nan),
+        lambda header, tensors: tensors.update(more=np.zeros(1, np.float32)),
+    ],
+)
+def test_a_strangers_header_is_checked_in_every_part(path, change):
+    reseal(path, change)
+    with pytest.raises(UprightError, match=r"policy\.safetensors: "):
+        load_policy(path)
+
+
+def test_a_policy_cannot_have_a_module_imported(path, tmp_path, monkeypatch):
+    """Gymnasium would import what stands before a colon."""
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    reseal(path, lambda header, tensors: header["spec"].update(task="evil:CartPole-v1"))
+    with pytest.raises(UprightError, match="'evil:CartPole-v1' is not known to Gymnasium"):
+        upright.evaluate(load_policy(path), episodes=1)
+    assert not (tmp_path / "exploded").exists()

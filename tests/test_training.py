@@ -14,7 +14,7 @@ import pytest
 
 import upright
 from upright import DQN, Run, UprightError, load_policy
-from upright.runs import COLUMNS, policy_path
+from upright.runs import COLUMNS, RunWriter, policy_path
 from upright.training.presets import PRESETS
 
 QUICK = DQN(hidden=(16,), batch_size=16, warmup_steps=100, epsilon_decay_steps=300)
@@ -212,3 +212,70 @@ def test_a_folder_that_holds_a_run_is_never_overwritten(run):
     with pytest.raises(UprightError, match="already holds a run"):
         train(run.path)
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_a_budget_that_ends_before_learning_is_refused(tmp_path):
+    with pytest.raises(UprightError, match="steps is 100, but learning starts after 100 steps"):
+        train(tmp_path / "run", steps=100)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seeds", [[1.5], ["1"], [None]])
+def test_seeds_that_are_no_numbers_are_refused(tmp_path, seeds):
+    with pytest.raises(UprightError, match="is not a whole number"):
+        train(tmp_path / "run", seeds=seeds)
+
+
+def test_numpy_seeds_are_seeds(tmp_path):
+    assert train(tmp_path / "run", seeds=np.arange(3, 5)).seeds == [3, 4]
+
+
+def test_what_was_changed_of_a_preset_is_said(run):
+    assert run.preset.startswith("default, hidden (16,), batch_size 16")
+
+
+def test_the_best_policy_is_one_of_the_kept_ones(run):
+    best = (run.path / "policies" / "best.safetensors").read_bytes()
+    assert best in [policy_path(run.path, seed).read_bytes() for seed in run.seeds]
+
+
+def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypatch):
+    """From some moment on nothing can be written any more."""
+    rows = 0
+    append = RunWriter.append
+
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    def append_until_full(self, name, new_rows):
+        nonlocal rows
+        rows += 1
+        if rows == 20:
+            self._writers[name] = csv.writer(Full())
+        append(self, name, new_rows)
+
+    monkeypatch.setattr(RunWriter, "append", append_until_full)
+    with pytest.raises(UprightError, match=r"csv: cannot be written \(No space left on device\)"):
+        train(tmp_path / "run", steps=5000)
+    stopped = Run(tmp_path / "run")
+    assert stopped.status == "failed"
+    assert stopped.best().training["seed"] in stopped.seeds
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "3"]
+    command += ["--steps", "100000000", "--out", out, "--evaluate-every", "1000000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        while not (out / "learning.csv").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "upright: interrupted"
+    assert "Traceback" not in errors
+    assert Run(out).status == "failed"

@@ -7,8 +7,8 @@ releases Python's lock while it computes. On an accelerator all seeds are one pr
 
 import operator
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -37,26 +37,27 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             seeds = [int(part) for part in text.removesuffix(",").split(",")]
         else:
             seeds = range(int(text))
-            if int(text) < 1:
+            if not seeds:
                 raise ValueError
-        len(seeds)
+        count = len(seeds)
     except (ValueError, OverflowError):
         raise UprightError(f"seeds {text!r}: {expected}") from None
+    if count > _MOST_SEEDS:
+        raise UprightError(f"{count} seeds; at most {_MOST_SEEDS} fit into one run")
     return check_seeds(seeds)
 
 
-def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """Raises UprightError if there are none or too many, or one is negative, too large or twice."""
-    if not 1 <= len(seeds) <= _MOST_SEEDS:
-        raise UprightError(f"{len(seeds)} seeds; there must be 1 to {_MOST_SEEDS}")
-    seeds = [_whole(seed) for seed in seeds]
-    if min(seeds) < 0 or max(seeds) >= 2**32:
-        wrong = min(seeds) if min(seeds) < 0 else max(seeds)
-        raise UprightError(f"seed {wrong}; a seed must be at least 0 and below 2^32")
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if list(seeds).count(seed) > 1)
-        raise UprightError(f"seed {twice} is given more than once")
-    return tuple(seeds)
+def check_seeds(seeds: Iterable[Any]) -> tuple[int, ...]:
+    """Raises UprightError unless these are some different whole numbers from 0 to 2^32 - 1."""
+    checked = tuple(_whole(seed) for seed in seeds)
+    if not checked:
+        raise UprightError("no seeds; there must be at least one")
+    for seed, count in Counter(checked).items():
+        if not 0 <= seed < 2**32:
+            raise UprightError(f"seed {seed}; a seed must be at least 0 and below 2^32")
+        if count > 1:
+            raise UprightError(f"seed {seed} is given more than once")
+    return checked
 
 
 def _whole(seed: Any) -> int:

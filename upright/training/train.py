@@ -1,11 +1,12 @@
 """Training: from a task and settings to a run folder with a kept policy for each seed."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from upright.agents.dqn import DQN
 from upright.errors import UprightError
@@ -24,7 +25,7 @@ def train(
     *,
     preset: str = "default",
     agent: DQN | None = None,
-    seeds: int | str | Sequence[int] = 20,
+    seeds: int | str | Iterable[Any] = 20,
     steps: int | None = None,
     episodes: int | None = None,
     evaluate_every: int = 1000,
@@ -34,6 +35,7 @@ def train(
 ) -> Run:
     """Trains one agent for each seed and returns the run.
 
+    `seeds` is a number of them, whole numbers, or text as on the command line ("1000:1020").
     `agent` and the budget (`steps` or `episodes` for each seed) are the preset's unless given.
     Ctrl-C ends in order: the run then holds all that was learned. Raises UprightError on bad input,
     before anything is written.
@@ -65,7 +67,7 @@ def _configure(
     task: str,
     preset: str,
     agent: DQN | None,
-    seeds: int | str | Sequence[int],
+    seeds: int | str | Iterable[Any],
     steps: int | None,
     episodes: int | None,
     evaluate_every: int,
