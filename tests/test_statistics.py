@@ -82,11 +82,11 @@ def test_by_episode_ends_with_the_shortest_seed(run):
 
 
 def test_many_episodes_are_averaged_in_bins(run, monkeypatch):
-    monkeypatch.setattr(curves, "_POINTS", 1)
+    monkeypatch.setattr(curves, "_POINTS", 2)
     result = curves.by_episode(run, run.seeds)
-    assert list(result.x) == [1.5]
+    assert result.window == 2
+    assert list(result.x) == [2]
     assert result.returns.tolist() == [[15], [45]]
-    assert "2 episodes" in result.label
 
 
 def test_by_step_holds_the_last_ended_episode(run, monkeypatch):
@@ -101,4 +101,4 @@ def test_a_seed_that_diverged_does_not_cut_the_others(run):
     result = curves.by_episode(Run(run.path), run.seeds)
     assert list(result.x) == [1, 2, 3]
     assert result.returns.tolist() == [[10, 20, 30]]
-    assert len(result.raw) == 2
+    assert len(result.single) == 2

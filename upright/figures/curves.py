@@ -28,52 +28,53 @@ Values = NDArray[np.float64]
 class Curves:
     """Returns of seeds on a common axis; where a seed has none yet, its first.
 
-    A seed that diverged is in `raw` alone: it would end the axis for all others.
+    A seed that diverged is in `single` alone: it would end the axis for all others.
     """
 
     x: Values  # [point], episodes or steps
     returns: Values  # [seed, point]
     label: str  # of the axis
-    raw: list[tuple[Values, Values]]  # for each seed: x and return of each of its episodes
+    single: list[tuple[Values, Values]]  # for each seed: x and return of its own episodes
+    window: int  # episodes of which each return is the average: 1, or as many as a picture needs
 
 
 def by_episode(run: Run, seeds: Sequence[int]) -> Curves:
-    """Up to the last episode that every seed has; many episodes are averaged in equal bins."""
-    raw = [(episodes["episode"], episodes["return"]) for episodes in _episodes(run, seeds)]
-    kept = [raw[index] for index in _comparable(run, seeds)]
-    common = min(len(returns) for _, returns in kept)
-    bin_size = -(-common // _POINTS)
-    points = common // bin_size
-    binned = [
-        returns[: points * bin_size].reshape(points, bin_size).mean(axis=1) for _, returns in kept
-    ]
-    x = np.arange(points, dtype=np.float64) * bin_size + (bin_size + 1) / 2
-    label = "episode" if bin_size == 1 else f"episode (averages over {bin_size} episodes)"
-    return Curves(x, np.array(binned), label, raw)
+    """Up to the last episode that every seed has."""
+    single, window = _averages(run, seeds, "episode")
+    common = min(len(single[index][0]) for index in _comparable(run, seeds))
+    returns = [single[index][1][:common] for index in _comparable(run, seeds)]
+    return Curves(single[0][0][:common], np.array(returns), "episode", single, window)
 
 
 def by_step(run: Run, seeds: Sequence[int]) -> Curves:
     """At each step the return of the last ended episode, up to the last step that all made."""
-    raw = [(episodes["step"], episodes["return"]) for episodes in _episodes(run, seeds)]
-    kept = [raw[index] for index in _comparable(run, seeds)]
+    single, window = _averages(run, seeds, "step")
+    kept = [single[index] for index in _comparable(run, seeds)]
     x = np.linspace(0, min(steps[-1] for steps, _ in kept), _POINTS)
     returns = [
-        returns[np.maximum(np.searchsorted(steps, x, side="right") - 1, 0)]
-        for steps, returns in kept
+        values[np.maximum(np.searchsorted(steps, x, side="right") - 1, 0)] for steps, values in kept
     ]
-    return Curves(x, np.array(returns), "environment steps", raw)
+    return Curves(x, np.array(returns), "environment steps", single, window)
 
 
-def _episodes(run: Run, seeds: Sequence[int]) -> list[dict[str, Values]]:
-    """The table of the episodes, one for each seed."""
+def _averages(run: Run, seeds: Sequence[int], axis: str) -> tuple[list[tuple[Values, Values]], int]:
+    """For each seed x and return of its episodes; many are averaged in bins of equal number."""
     table = run.table("episodes")
-    parts = [
-        {name: column[table["seed"] == seed] for name, column in table.items()} for seed in seeds
-    ]
-    for seed, part in zip(seeds, parts, strict=True):
-        if not len(part["episode"]):
+    parts = [(table[axis][mine], table["return"][mine]) for mine in _rows(table, seeds)]
+    for seed, (x, _) in zip(seeds, parts, strict=True):
+        if not len(x):
             raise UprightError(f"{run.path}: seed {seed} has no finished episode to plot")
-    return parts
+    window = -(-max(len(x) for x, _ in parts) // _POINTS)
+    window = min(window, *(len(x) for x, _ in parts))
+    bins = [
+        (x[window - 1 :: window], statistics.moving_average(values, window)[window - 1 :: window])
+        for x, values in parts
+    ]
+    return bins, window
+
+
+def _rows(table: dict[str, Values], seeds: Sequence[int]) -> list[NDArray[np.bool_]]:
+    return [table["seed"] == seed for seed in seeds]
 
 
 def _comparable(run: Run, seeds: Sequence[int]) -> list[int]:
@@ -85,13 +86,14 @@ def _comparable(run: Run, seeds: Sequence[int]) -> list[int]:
 
 def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
     """Every seed faint, mean and interquartile mean with interval; of one seed a moving average."""
-    several, averaged = len(curves.raw) > 1, len(curves.returns)
-    for x, returns in curves.raw:
-        axes.plot(
-            x, returns, color=_SEED, linewidth=0.6, alpha=0.25 if several else 0.5, rasterized=True
-        )
+    several, averaged = len(curves.single) > 1, len(curves.returns)
+    for number, (x, values) in enumerate(curves.single):
+        label = "each seed" if several and not number else None
+        alpha = 0.3 if several else 0.6
+        # Rasterised, or twenty seeds of thousands of episodes make an SVG of many megabytes.
+        axes.plot(x, values, color=_SEED, linewidth=0.6, alpha=alpha, label=label, rasterized=True)
     if several:
-        diverged = len(curves.raw) - averaged
+        diverged = len(curves.single) - averaged
         left_out = f", without {diverged} that diverged" if diverged else ""
         mean, middle = curves.returns.mean(axis=0), statistics.interquartile_mean(curves.returns)
         # The generator is fixed, so that the same run makes the same picture.
@@ -102,14 +104,16 @@ def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
             curves.x, mean, color=_MEAN, linestyle="--", label=f"mean of {averaged} seeds{left_out}"
         )
     else:
-        x, returns = curves.raw[0]
-        average = statistics.moving_average(returns, _WINDOW)
-        axes.plot(x, average, color=_IQM, label=f"average of {_WINDOW} episodes")
+        x, values = curves.single[0]
+        average = statistics.moving_average(values, _WINDOW)
+        label = f"average of {_WINDOW * curves.window} episodes"
+        axes.plot(x, average, color=_IQM, label=label)
     if solved is not None:
         axes.axhline(solved, color="black", linewidth=0.8, linestyle=":", label="solved")
     axes.set_xlabel(curves.label)
     axes.set_xlim(0, curves.x[-1])
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -126,17 +130,20 @@ def plot(run: Run, folder: Path | None = None, seed: int | None = None) -> list[
     seeds = run.seeds if seed is None else [seed]
     folder = folder or run.path / "figures"
     solved = run.info["spec"]["solved_return"]
+    episodes, steps = by_episode(run, seeds), by_step(run, seeds)
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
-    draw(left, by_episode(run, seeds), solved)
-    draw(right, by_step(run, seeds), solved)
-    left.set_ylabel("return of an episode while learning")
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
-    config = run.info["config"]
+    draw(left, episodes, solved)
+    draw(right, steps, solved)
+    many = f"\n(averages over {episodes.window} episodes)" if episodes.window > 1 else ""
+    left.set_ylabel(f"return of an episode while learning{many}")
+    figure.legend(
+        *left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4
+    )
     who = f", seed {seeds[0]}" if len(seeds) == 1 else ""
-    figure.suptitle(f"{config['task']}, preset {run.preset}{who}", fontsize="medium")
+    title = f"{run.info['config']['task']}, preset {run.preset}{who}"
+    figure.suptitle(title, fontsize="medium")
     name = "curve" if seed is None else f"curve-seed-{seed:02d}"
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]
     make_folder(folder)
