@@ -163,7 +163,7 @@ def bad_inputs():
     return [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "Cartpole-v1"], "unknown task 'Cartpole-v1'; did you mean CartPole-v1?"),
-        (["train", "Walker"], "unknown task 'Walker'; known: CartPole-v1"),
+        (["train", "Walker"], "unknown task 'Walker'; known: Acrobot-v1, CartPole-v1"),
         (["train"], "task"),
         (["train", "CartPole-v1", "--preset", "artcle"], "unknown preset 'artcle'; known: default"),
         (["train", "CartPole-v1", "--seeds", "some"], "seeds 'some'"),

@@ -95,6 +95,8 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.En
         env = gym.make(name, disable_env_checker=True, **options)
     except gym.error.Error as error:
         raise UprightError(f"task {name!r}: {error}") from None
+    if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
+        env = _choose_among(env, policy.spec.action_values)
     expected = (policy.spec.observation_size,), policy.spec.action_count
     found = env.observation_space.shape, getattr(env.action_space, "n", None)
     if found != expected:
@@ -104,3 +106,11 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.En
             f" {name} has {found[0]} and {found[1]}"
         )
     return env
+
+
+def _choose_among(env: "gym.Env[Any, Any]", values: tuple[float, ...]) -> "gym.Env[Any, Any]":
+    """A continuous action as a choice among the values that the policy's actions set."""
+    levels = np.array(values, np.float32)[:, None]
+    return gym.wrappers.TransformAction(
+        env, lambda action: levels[action], gym.spaces.Discrete(len(values))
+    )

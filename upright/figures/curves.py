@@ -112,7 +112,8 @@ def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
         axes.axhline(solved, color="black", linewidth=0.8, linestyle=":", label="solved")
     axes.set_xlabel(curves.label)
     axes.set_xlim(0, curves.x[-1])
-    axes.set_ylim(bottom=0)
+    if min(values.min() for _, values in curves.single) >= 0:
+        axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -1,0 +1,29 @@
+"""A rod on a driven hinge: the torque pendulum.
+
+Source: rigid-body mechanics; the moment of inertia of a rod about its end is m l^2 / 3.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class Pendulum:
+    """What one would measure."""
+
+    gravity: float = 10.0  # [m/s^2]
+    mass: float = 1.0  # [kg]
+    length: float = 1.0  # [m]
+
+
+def dynamics(x: Float[Array, " 2"], u: Float[Array, ""], p: Pendulum) -> Float[Array, " 2"]:
+    """Derivative of x = (angle [rad], angular velocity [rad/s]).
+
+    The angle is zero upright; u is the torque at the hinge [N m].
+    """
+    angle, rate = x
+    inertia = p.mass * p.length**2 / 3
+    falling = p.mass * p.gravity * p.length / 2 * jnp.sin(angle)
+    return jnp.stack([rate, (falling + u) / inertia])

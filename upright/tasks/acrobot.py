@@ -1,0 +1,76 @@
+"""Acrobot-v1: swing the tip of two links above a line. Gymnasium's task, natively."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from upright.plants import acrobot, integrators
+from upright.spec import Channel, Spec
+from upright.tasks.task import TimeStep
+
+
+class State(NamedTuple):
+    """Where one episode is."""
+
+    x: Float[Array, " 4"]  # the plant's state
+    steps: Int[Array, ""]  # since the reset
+
+
+@dataclass(frozen=True)
+class AcrobotTask:
+    """The reward is -1 for every step but the one that reaches the line, which has 0."""
+
+    plant: acrobot.Acrobot = field(default_factory=acrobot.Acrobot)
+    torque: float = 1.0  # of the motor, in either direction [N m]
+    dt: float = 0.2  # sampling time [s]
+    rate_limits: tuple[float, float] = (4 * math.pi, 9 * math.pi)  # the rates saturate [rad/s]
+    line: float = 1.0  # height of the line above the hinge [m]
+    start_range: float = 0.1  # start states are uniform within +- this [rad, rad/s]
+    episode_steps: int = 500  # the episode is truncated after so many steps
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(
+            task="Acrobot-v1",
+            observation=(
+                Channel("cosine of angle 1", "1"),
+                Channel("sine of angle 1", "1"),
+                Channel("cosine of angle 2", "1"),
+                Channel("sine of angle 2", "1"),
+                Channel("angular velocity 1", "rad/s", scale=4.0),
+                Channel("angular velocity 2", "rad/s", scale=9.0),
+            ),
+            action="torque",
+            action_unit="N m",
+            action_values=(-self.torque, 0.0, self.torque),
+            dt=self.dt,
+            episode_steps=self.episode_steps,
+            solved_return=-100.0,
+        )
+
+    def reset(self, key: PRNGKeyArray) -> State:
+        x = jax.random.uniform(key, (4,), minval=-self.start_range, maxval=self.start_range)
+        return State(x, jnp.zeros((), jnp.int32))
+
+    def observe(self, state: State) -> Float[Array, " 6"]:
+        angle_1, angle_2, rate_1, rate_2 = state.x
+        angles = [f(angle) for angle in (angle_1, angle_2) for f in (jnp.cos, jnp.sin)]
+        return jnp.stack([*angles, rate_1, rate_2])
+
+    def step(self, state: State, action: Int[Array, ""]) -> tuple[State, TimeStep]:
+        torque = self.torque * (action - 1).astype(state.x.dtype)
+        x = integrators.rk4(acrobot.dynamics, state.x, torque, self.plant, self.dt)
+        angles = (x[:2] + math.pi) % (2 * math.pi) - math.pi
+        limits = jnp.array(self.rate_limits, x.dtype)
+        state = State(jnp.concatenate([angles, jnp.clip(x[2:], -limits, limits)]), state.steps + 1)
+        first, second = state.x[0], state.x[0] + state.x[1]
+        # The second link counts as long as the first, as in Gymnasium.
+        tip = -self.plant.length_1 * (jnp.cos(first) + jnp.cos(second))
+        terminated = tip > self.line
+        reward = jnp.where(terminated, 0.0, -1.0)
+        truncated = state.steps >= self.episode_steps
+        return state, TimeStep(self.observe(state), reward, terminated, truncated)
