@@ -24,7 +24,7 @@ def run(tmp_path_factory):
 
 def test_train_ends_with_the_table_and_where_to_look(run):
     path, output = run
-    for text in ("seed", "kept at step", "mean return", "worst return", f"upright play {path}"):
+    for text in ("seed", "kept at step", "mean return", "worst return", f" play {path}"):
         assert text in output
     assert output.splitlines()[-1].startswith(f"finished: {path} holds run.json")
 
@@ -176,6 +176,7 @@ def bad_inputs():
         (["train", "CartPole-v1", "--stps", "5"], "--stps"),
         (["train", "CartPole-v1", "--episodes", "0"], "episodes is 0"),
         (["train", "CartPole-v1", "--evaluate-every", "0"], "evaluate_every is 0"),
+        (["train", "CartPole-v1", "--steps", "1e4"], "1e4"),
         (["train", "CartPole-v1", "--steps", "5", "--episodes", "5"], "both steps and episodes"),
         (["train", "CartPole-v1", "--agent.batch-size", "-1"], "batch_size is -1"),
         (["train", "CartPole-v1", "--agent.hidden", "0"], "hidden is (0,)"),
@@ -264,3 +265,26 @@ def test_a_folder_without_permission(call, tmp_path):
     status, _, errors = call(*TRAIN, "--out", tmp_path / "run")
     assert status == 2
     assert "cannot be written" in errors
+
+
+def test_a_display_that_is_not_there_is_noticed(run, call, monkeypatch):
+    """The variable names one, but no server answers: SDL would draw where nobody can see it."""
+    for name in ("WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":99")
+    status, output, errors = call("play", run[0], "--render", "human")
+    assert (status, output) == (2, "")
+    assert errors == (
+        "upright: no display for a window; write a file instead: --gif FILE or --mp4 FILE\n"
+    )
+
+
+def test_functions_take_paths_as_the_commands_do(run, tmp_path):
+    import upright
+
+    policy = run[0] / "policies" / "best.safetensors"
+    assert len(upright.evaluate(str(policy), episodes=2).returns) == 2
+    upright.play(str(policy), files=[str(tmp_path / "a.gif")])
+    assert upright.plot(str(run[0]), tmp_path)
+    assert "weights" not in repr(upright.load_policy(policy))
+    assert str(run[0]) in repr(upright.Run(run[0]))

@@ -1,5 +1,8 @@
 """DQN's equations against numbers worked by hand."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,3 +169,21 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
 def test_a_senseless_setting_is_refused_by_name_and_value(setting, value):
     with pytest.raises(UprightError, match=f"^{setting} is .*; it must be"):
         DQN(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    "setting", ["loss='l1'", "target_update='often'", "batch_size=32.0", "gamma='0.9'"]
+)
+def test_a_setting_of_another_type_is_refused(setting):
+    """In a process of its own, where nobody else checks the annotations."""
+    name = setting.partition("=")[0]
+    program = f"""
+from upright import DQN, UprightError
+try:
+    DQN({setting})
+except UprightError as error:
+    assert {name!r} in str(error), error
+else:
+    raise SystemExit("accepted")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -225,6 +225,49 @@ def test_a_budget_that_ends_before_learning_is_refused(tmp_path):
 def test_seeds_that_are_no_numbers_are_refused(tmp_path, seeds):
     with pytest.raises(UprightError, match="is not a whole number"):
         train(tmp_path / "run", seeds=seeds)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_too_large_for_the_memory_leave_nothing_behind(tmp_path):
+    with pytest.raises(UprightError, match="not enough memory"):
+        train(tmp_path / "run", agent=replace(QUICK, replay_size=2_000_000_000))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_judgement_is_no_complete_one(tmp_path, call):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "40"]
+    command += ["--steps", "600", "--agent.hidden", "16", "--out", out]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        next(line for line in process.stderr if line.startswith("judging"))
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    run = Run(out)
+    judged = sum("judgement" in result for result in run.results)
+    assert judged < 40
+    assert f"judged: {judged} of 40 policies" in output
+    assert output.splitlines()[-1].startswith("interrupted: ")
+    _, table, _ = call("runs", tmp_path)
+    row = next(line for line in table.splitlines() if "interrupted" in line)
+    assert row.split()[-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5])
+def test_ctrl_c_at_the_start_is_heard(tmp_path, delay):
+    """While Python, JAX and the package are being imported, and shortly after."""
+    out = tmp_path / "run"
+    program = "import sys; print(1, flush=True); from upright.cli import main; main()"
+    arguments = ["train", "CartPole-v1", "--seeds", "3", "--steps", "100000000", "--out", out]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], **pipes) as process:
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
 
 
 def test_numpy_seeds_are_seeds(tmp_path):
@@ -267,10 +310,11 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "3"]
-    command += ["--steps", "100000000", "--out", out, "--evaluate-every", "1000000"]
+    command += ["--steps", "100000000", "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        while not (out / "learning.csv").exists() and process.poll() is None:
+        best = out / "policies" / "best.safetensors"
+        while not best.exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
@@ -279,4 +323,5 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "upright: interrupted"
     assert "Traceback" not in errors
-    assert Run(out).status == "failed"
+    assert Run(out).status == "interrupted"
+    assert Run(out).best().training["agent"] == "DQN"

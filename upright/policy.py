@@ -33,8 +33,8 @@ class Policy:
     """
 
     spec: Spec
-    weights: tuple[Floats, ...]  # [out, in] each, input layer first
-    biases: tuple[Floats, ...]  # [out] each
+    weights: tuple[Floats, ...] = field(repr=False)  # [out, in] each, input layer first
+    biases: tuple[Floats, ...] = field(repr=False)  # [out] each
     offset: Floats  # [observation], subtracted from an observation [its units]
     scale: Floats  # [observation], divides an observation [its units]
     training: dict[str, Any] = field(

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,9 @@ class Run:
             raise UprightError(f"{path}: run.json is damaged") from None
         if version != VERSION:
             raise UprightError(f"{path}: run format {version}; this version reads {VERSION}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.info['config']['task']}, {self.status})"
 
     @property
     def seeds(self) -> list[int]:
@@ -150,9 +154,13 @@ class RunWriter:
         for file in self._files.values():
             with contextlib.suppress(OSError):  # a full disk was reported by `append`
                 file.close()
-        if error is not None:
-            with contextlib.suppress(UprightError):
-                self.save_info(status="failed")
+        if error is None:
+            return
+        if not any((self.path / "policies").iterdir()):
+            shutil.rmtree(self.path)  # nothing has been learned: leave nothing half written
+            return
+        with contextlib.suppress(UprightError):
+            self.save_info(status="interrupted" if kind is KeyboardInterrupt else "failed")
 
 
 def policy_path(run: Path, seed: int, last: bool = False) -> Path:

@@ -5,7 +5,7 @@ Source: V. Mnih et al., "Human-level control through deep reinforcement learning
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -63,19 +63,26 @@ class DQN:
     epsilon_start: float = 1.0  # chance of a random action at the start
     epsilon_end: float = 0.1  # after the decay
     epsilon_decay_steps: int = 3_000  # linear from start to end; 0: the end from the start [steps]
-    target_update: Literal["episodes", "steps", "polyak"] = (
-        "polyak"  # how the target network follows
-    )
+    # how the target network follows the online one
+    target_update: Literal["episodes", "steps", "polyak"] = "polyak"
     target_interval: int = 20  # episodes or steps between two copies to the target network
     target_rate: float = 0.02  # polyak: share of the online network mixed in per gradient step
     double: bool = True  # online network chooses the next action, target network rates it
-    loss: Literal["mse", "huber"] = (
-        "mse"  # of the temporal-difference error; huber: linear beyond 1
-    )
+    # of the temporal-difference error; huber: quadratic up to 1, linear beyond
+    loss: Literal["mse", "huber"] = "mse"
     max_gradient_norm: float = 0.0  # longer gradients are scaled down to this norm; 0: never
     scale_observations: bool = True  # divide by the task's typical magnitudes
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(DQN).items():
+            if kind in (int, float):
+                number = getattr(self, name)
+                whole = isinstance(number, int) and not isinstance(number, bool)
+                valid = whole or (kind is float and isinstance(number, float))
+                _check(self, name, valid, "a number" if kind is float else "a whole number")
+            elif get_origin(kind) is Literal:
+                choices = get_args(kind)
+                _check(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         for name in ("batch_size", "replay_size", "gradient_steps", "target_interval"):
             _check(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup_steps", "epsilon_decay_steps", "learning_rate_decay_steps"):

@@ -3,9 +3,13 @@
 import contextlib
 import difflib
 import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 from upright.errors import UprightError
@@ -22,6 +26,10 @@ COMMANDS = {
 
 def main() -> None:
     """The command `upright`. Bad input ends with one line and exit status 2."""
+    # While modules are imported (JAX takes a second) an exception out of nowhere would end in a
+    # trace or be swallowed; nothing has been begun yet, so Ctrl-C simply ends us.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _leave)
     try:
         run(sys.argv[1:])
     except UprightError as error:
@@ -52,7 +60,10 @@ def run(arguments: Sequence[str]) -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(COMMANDS)}"
         raise UprightError(f"unknown command {name!r}; {hint}")
     module = import_module(f"upright.cli.{name}")
-    _parse(module, name, rest)()
+    command = _parse(module, name, rest)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    command()
 
 
 def _parse(module: Any, name: str, arguments: list[str]) -> Any:
@@ -93,6 +104,11 @@ def _overview() -> str:
         f"{commands}\n\n"
         "upright COMMAND --help says more."
     )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"upright: interrupted\n")
+    os._exit(130)
 
 
 def _fail(message: str, status: int = 2) -> int:

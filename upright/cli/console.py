@@ -1,5 +1,8 @@
 """What the commands print: live progress, tables, and where to look."""
 
+import math
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +36,7 @@ class _Plain(Console):
 
 
 # Where output goes into a file there is no width to keep to, and a table must not lose columns.
-_out = _Plain(width=None if sys.stdout.isatty() else 140)
+_out = _Plain(width=None if sys.stdout.isatty() else 1000)
 _progress = _Plain(stderr=True)
 _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
@@ -105,14 +108,14 @@ def _describe(status: "Status") -> str:
     if status.phase != "training":
         return {
             "compiling": "the first time takes a few seconds; then it is kept",
-            "stopping": "at the end of the chunk; Ctrl-C again ends at once and loses the rest",
+            "stopping": "in order; a second Ctrl-C would lose what is not written yet",
             "judging": "greedy episodes of every kept policy in Gymnasium",
         }[status.phase]
-    parts = [f"{status.steps:,} steps", f"{status.steps_per_second:,.0f} steps/s"]
+    parts = [f"{status.steps / 1000:,.0f}k steps", f"{status.steps_per_second / 1000:.1f}k/s"]
     if status.median_return is not None:
-        parts.append(f"return: median {status.median_return:.0f}, worst {status.worst_return:.0f}")
+        parts.append(f"return {status.median_return:.0f}, worst {status.worst_return:.0f}")
     if status.threshold is not None:
-        parts.append(f"solved {status.solved}/{status.seeds}")
+        parts.append(f"kept solves {status.solved}/{status.seeds}")
     if status.seconds_left is not None:
         parts.append(f"{_clock(status.seconds_left)} left")
     return "  ".join(parts)
@@ -154,16 +157,16 @@ def print_run(run: Run) -> None:
 
 def _print_where(run: Run) -> None:
     """The last lines: what is in the folder, what to do with it."""
-    best = run.path / "policies" / "best.safetensors"
-    if run.status == "finished" and any(r["kept"] and not r.get("judgement") for r in run.results):
-        _out.print("the judgement was interrupted: upright evaluate does it again")
-    count = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
-    if best.exists():
-        _out.print(f"watch the best policy: upright play {run.path}")
-        _out.print(f"learning curve:        upright plot {run.path}")
+    kept = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
+    judged = sum(bool(result.get("judgement")) for result in run.results)
+    if judged < kept:
+        _out.print(f"judged: {judged} of {kept} policies; all: {_upright()} evaluate {run.path}")
+    if kept:
+        _out.print(f"watch the best policy: {_upright()} play {run.path}")
+        _out.print(f"learning curve:        {_upright()} plot {run.path}")
     _out.print(
         f"{run.status}: {run.path} holds run.json, episodes.csv, evaluations.csv, learning.csv"
-        f" and policies/ ({count} of {len(run.seeds)} seeds)"
+        f" and policies/ ({kept} of {len(run.seeds)} seeds)"
     )
 
 
@@ -205,23 +208,24 @@ def print_runs(runs: list[Run], folder: Path) -> None:
         _out.print(f"no runs in {folder}")
         return
     table = _table()
-    for column in ("run", "task", "preset", "started", "state"):
+    table.add_column("run", no_wrap=True, overflow="fold")  # what one copies is never cut
+    for column in ("preset", "state"):
         table.add_column(column)
     for column in ("seeds", "budget", "mean return", "worst seed"):
         table.add_column(column, justify="right")
     for run in runs:
         config = run.info["config"]
         means = [r["judgement"]["mean_return"] for r in run.results if r.get("judgement")]
+        complete = means and len(means) == len(run.seeds)  # an average over some would mislead
+        diverged = sum(result["state"] == "diverged" for result in run.results)
         table.add_row(
             run.path.name,
-            config["task"],
-            run.preset,
-            run.info["started"][:16].replace("T", " "),
-            run.status,
+            run.preset if config["task"] in run.path.name else f"{config['task']}, {run.preset}",
+            run.status + (f", {diverged} diverged" if diverged else ""),
             str(len(run.seeds)),
             _budget(config),
-            f"{sum(means) / len(means):.1f}" if means else "-",
-            f"{min(means):.1f}" if means else "-",
+            f"{sum(means) / len(means):.1f}" if complete else "-",
+            f"{min(means):.1f}" if complete else "-",
         )
     _out.print(table)
 
@@ -256,7 +260,8 @@ def print_policy(policy: Policy) -> None:
     for column in ("unit", "lower limit", "upper limit", "divided by"):
         table.add_column(column, justify="right")
     for channel, scale in zip(spec.observation, policy.scale, strict=True):
-        limits = (f"{limit:.4g}" for limit in (channel.low, channel.high))
+        ends = (channel.low, channel.high)
+        limits = ("-" if math.isinf(limit) else f"{limit:.4g}" for limit in ends)
         table.add_row(channel.name, channel.unit, *limits, f"{scale:.4g}")
     training = policy.training
     evaluation = training.get("evaluation", {})
@@ -272,6 +277,11 @@ def print_policy(policy: Policy) -> None:
         }
     )
     _out.print(table)
+
+
+def _upright() -> str:
+    """How this command was called, where it is not on the path."""
+    return "upright" if shutil.which("upright") else os.path.relpath(sys.argv[0])
 
 
 def _budget(config: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -15,10 +16,12 @@ from upright.runs import Run, open_run_or_policy
 class Command:
     """Greedy episodes of a policy, or of every kept policy of a run, in Gymnasium's environment."""
 
-    target: tyro.conf.Positional[str]  # run folder or policy file
+    # run folder or policy file
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
     episodes: int = 100  # for each policy
     seed: int = 0  # of the start states; the same seed gives the same ones
-    task: str | None = None  # refuse a policy for another task than this
+    # refuse a policy for another task than this
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     json: bool = False  # print JSON, every return included
 
     def __call__(self) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,12 +15,17 @@ from upright.runs import Run, open_run_or_policy
 class Command:
     """Shows a greedy episode of a policy, or of the best one of a run, in Gymnasium's renderer."""
 
-    target: tyro.conf.Positional[str]  # run folder or policy file
-    render: Literal["human"] | None = None  # in a window; what happens if no file is asked for
-    gif: Path | None = None  # write a GIF, half size, 25 frames/s
-    mp4: Path | None = None  # write an MP4, full size, at the task's sampling rate
-    seed: int = 0  # of the start state
-    task: str | None = None  # refuse a policy for another task than this
+    # run folder or policy file
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
+    # in a window; what happens if no file is asked for
+    render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
+    # write a GIF, half size, 25 frames/s
+    gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE.gif")] = None
+    # write an MP4, full size, at the task's sampling rate
+    mp4: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
+    seed: int = 0  # of the start state: env.reset(seed=...), as `upright evaluate` prints it
+    # refuse a policy for another task than this
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
 
     def __call__(self) -> None:
         if self.render and (self.gif or self.mp4):

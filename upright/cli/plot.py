@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,9 +14,12 @@ from upright.runs import Run
 class Command:
     """Learning curve of a run, against episodes and against steps, as PNG and SVG."""
 
-    run: tyro.conf.Positional[str]  # run folder
-    seed: int | None = None  # of this seed alone, with a moving average; None: of all
-    out: Path | None = None  # folder for the pictures; None: RUN/figures
+    # run folder
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    # of this seed alone, with a moving average; if none is given: of all
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # folder for the pictures; if none is given: RUN/figures
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
 
     def __call__(self) -> None:
         for path in plot(Run(self.run), self.out, self.seed):

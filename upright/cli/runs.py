@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,8 @@ from upright.runs import find_runs
 class Command:
     """A table of the runs in a folder, oldest first."""
 
-    folder: tyro.conf.Positional[Path] = Path("runs")  # where the run folders are
+    # where the run folders are
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")] = Path("runs")
 
     def __call__(self) -> None:
         runs, complaints = find_runs(self.folder)

@@ -1,6 +1,7 @@
 """`upright show`."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -12,7 +13,8 @@ from upright.runs import Run, open_run_or_policy
 class Command:
     """What a run or a policy file is: task, settings, where it comes from, how good it is."""
 
-    target: tyro.conf.Positional[str]  # run folder or policy file
+    # run folder or policy file
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
 
     def __call__(self) -> None:
         target = open_run_or_policy(self.target)

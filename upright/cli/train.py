@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Annotated
 
 import tyro
 
@@ -20,14 +21,22 @@ class Command:
     Ctrl-C ends in order: all that was learned is in the run folder.
     """
 
-    task: tyro.conf.Positional[str]  # id of the task, e.g. CartPole-v1
-    preset: str = "default"  # named settings and budget: default, article
+    task: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")
+    ]  # its id, e.g. CartPole-v1
+    # named settings and budget: default (20000 steps) or article (3000 episodes); with it, --help
+    # shows its settings
+    preset: str = "default"
     seeds: str = "20"  # how many (20), a range (1000:1020) or a list (3,5,8)
-    steps: int | None = None  # budget for each seed [environment steps]; None: the preset's
-    episodes: int | None = None  # budget for each seed [episodes], instead of --steps
+    # budget for each seed [environment steps]; if none is given: the preset's
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # budget for each seed [episodes], instead of --steps
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     evaluate_every: int = 1000  # between two greedy evaluations of a seed [steps]
     evaluation_episodes: int = 50  # fixed start states of an evaluation [episodes]
-    out: str | None = None  # run folder, must not exist; None: runs/TASK-PRESET-DATE
+    # run folder, must not exist; if none is given: runs/TASK-PRESET-DATE
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    # settings of the agent, DQN; their defaults are the preset's
     agent: DQN = field(default_factory=DQN)
 
     def __call__(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.policy import Policy
+from upright.policy import Policy, load_policy
 
 _TOGETHER = 100  # environments in memory at a time
 
@@ -36,9 +37,9 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy, *, task: str | None = None, episodes: int = 100, seed: int = 0
+    policy: Policy | str | Path, *, task: str | None = None, episodes: int = 100, seed: int = 0
 ) -> Evaluation:
-    """Greedy episodes in Gymnasium's environment of the policy's task.
+    """Greedy episodes of a policy, or of a policy file, in Gymnasium's environment of its task.
 
     The same `seed` gives the same start states. With `task`, a policy for another one is refused.
     Raises UprightError if the policy does not fit the environment.
@@ -47,6 +48,7 @@ def evaluate(
         raise UprightError(f"episodes is {episodes}; it must be at least 1")
     if seed < 0:
         raise UprightError(f"seed is {seed}; it must be at least 0")
+    policy = policy if isinstance(policy, Policy) else load_policy(policy)
     reset_seeds = tuple(np.random.SeedSequence(seed).generate_state(episodes).tolist())
     parts = [
         _run_together(policy, task, reset_seeds[first : first + _TOGETHER])

@@ -118,12 +118,13 @@ def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def plot(run: Run, folder: Path | None = None, seed: int | None = None) -> list[Path]:
+def plot(run: Run | str | Path, folder: Path | None = None, seed: int | None = None) -> list[Path]:
     """Writes the curve of all seeds, or of one, as PNG and SVG; returns their paths.
 
     They go into the run's figures/ unless a folder is given. Raises UprightError if the run has no
     such seed or no finished episode, or the folder cannot be written.
     """
+    run = run if isinstance(run, Run) else Run(run)
     if seed is not None and seed not in run.seeds:
         raise UprightError(
             f"{run.path}: has no seed {seed}; it has {', '.join(map(str, run.seeds))}"

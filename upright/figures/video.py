@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from upright.errors import UprightError
 from upright.evaluation.episodes import make_env
 from upright.files import make_folder, write_atomically
-from upright.policy import Policy
+from upright.policy import Policy, load_policy
 
-_INSTALL = 'install the extra: pip install "upright[render]"'
+_INSTALL = "in upright's folder: pip install '.[render]'"
+_NO_DISPLAY = "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
 _GIF_SECONDS = 0.04  # per frame; browsers play a GIF's shorter delays slowly
 
 Frame = NDArray[np.uint8]
@@ -34,26 +36,34 @@ class Episode:
 
 
 def play(
-    policy: Policy, *, files: Sequence[Path] = (), task: str | None = None, seed: int = 0
+    policy: Policy | str | Path,
+    *,
+    files: Sequence[str | Path] = (),
+    task: str | None = None,
+    seed: int = 0,
 ) -> Episode:
-    """Shows one episode in a window, or writes it to `files` (.gif or .mp4).
+    """Shows one episode of a policy, or of a policy file, in a window, or writes it to `files`.
+
+    These end in .gif or .mp4. The same `seed` gives the same start state.
 
     Raises UprightError if there is no display, or a file cannot be written.
     """
+    policy = policy if isinstance(policy, Policy) else load_policy(policy)
+    paths = [Path(path) for path in files]
     if seed < 0:
         raise UprightError(f"seed is {seed}; it must be at least 0")
-    for path in files:
+    for path in paths:
         if path.suffix not in (".gif", ".mp4"):
             raise UprightError(f"{path}: a video ends in .gif or .mp4")
-    if not files:
+    if not paths:
         if not _has_display():
-            raise UprightError(
-                "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
-            )
+            raise UprightError(_NO_DISPLAY)
+        # Where it is not set, SDL asks for it in a line of its own.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
         return _run(policy, task, seed, "human")[0]
     with _without_display():
         episode, frames = _run(policy, task, seed, "rgb_array")
-    for path in files:
+    for path in paths:
         content = (_gif if path.suffix == ".gif" else _mp4)(frames, policy.spec.dt)
         make_folder(path.parent)
         write_atomically(path, content)
@@ -67,6 +77,8 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
     try:
         with contextlib.closing(make_env(policy, task, render_mode=mode)) as env:
             observation, _ = env.reset(seed=seed)
+            if mode == "human":
+                _check_window()
             while not ended:
                 if mode == "rgb_array":
                     frames.append(cast(Frame, env.render()))
@@ -75,7 +87,8 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
             if mode == "rgb_array":
                 frames.append(cast(Frame, env.render()))
     except gym.error.DependencyNotInstalled as error:
-        raise UprightError(f"cannot render ({error}); {_INSTALL}") from None
+        missing = str(error).partition(",")[0]
+        raise UprightError(f"cannot render: {missing}; {_INSTALL}") from None
     except Exception as error:
         # pygame may not be installed, so its errors are known by name alone.
         if type(error).__module__.partition(".")[0] != "pygame":
@@ -87,6 +100,15 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
 def _has_display() -> bool:
     names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in names)
+
+
+def _check_window() -> None:
+    """A variable may name a display that is not there; then SDL draws, but nobody sees it."""
+    import pygame
+
+    driver = pygame.display.get_driver()
+    if driver in ("dummy", "offscreen", "evdev") and os.environ.get("SDL_VIDEODRIVER") != driver:
+        raise UprightError(_NO_DISPLAY)
 
 
 @contextlib.contextmanager

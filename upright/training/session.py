@@ -39,8 +39,10 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("steps", "episodes", "evaluate_every", "evaluation_episodes"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**31:
-                raise UprightError(f"{name} is {value}; it must be at least 1 and below 2^31")
+            if value is not None and not (isinstance(value, int) and 1 <= value < 2**31):
+                raise UprightError(
+                    f"{name} is {value}; it must be a whole number from 1 on, below 2^31"
+                )
         if self.steps is not None and self.steps <= self.agent.warmup_steps:
             raise UprightError(
                 f"steps is {self.steps}, but learning starts after {self.agent.warmup_steps} steps"
@@ -186,12 +188,13 @@ class Session:
     def keep(self, record: SeedRecord, result: Result) -> None:
         """Notes an evaluation, and keeps the policy if none was better."""
         assert result.returns is not None
-        mean, low, high = (float(f(result.returns)) for f in (np.mean, np.min, np.max))
+        returns = result.returns.astype(np.float64)
+        mean, low, high = (float(f(returns)) for f in (np.mean, np.min, np.max))
         evaluation = {
             "mean_return": mean,
             "min_return": low,
             "max_return": high,
-            "episodes": len(result.returns),
+            "episodes": len(returns),
         }
         training = {
             "agent": "DQN",
@@ -207,8 +210,8 @@ class Session:
             record.kept.save(policy_path(self.writer.path, record.seed))
             if max(self.records.values(), key=SeedRecord.rank) is record:
                 record.kept.save(self.writer.path / "policies" / "best.safetensors")
-        returns = (f"{value:g}" for value in (mean, low, high))
-        row = (record.seed, record.steps, record.episodes, *returns, int(kept))
+        values = (f"{value:g}" for value in (mean, low, high))
+        row = (record.seed, record.steps, record.episodes, *values, int(kept))
         self.writer.append("evaluations", [row])
 
     def finish(self) -> None:
@@ -227,6 +230,8 @@ class Session:
         begin = time.monotonic()
         results = self.writer.info["results"]
         for done, (result, record) in enumerate(zip(results, self.records.values(), strict=True)):
+            if self.interrupt.requested:
+                self.writer.info["status"] = "interrupted"
             if self.interrupt.requested or record.kept is None:
                 continue
             self.watch(Status("judging", done / len(results)))
@@ -248,7 +253,7 @@ class Session:
         returns = [np.mean(record.returns) for record in records if record.returns]
         threshold = self.spec.solved_return
         return Status(
-            phase="training",
+            phase="stopping" if self.interrupt.requested else "training",
             fraction=fraction,
             steps=self.steps,
             steps_per_second=self.steps / elapsed,

@@ -1,5 +1,6 @@
 """Training: from a task and settings to a run folder with a kept policy for each seed."""
 
+import itertools
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -7,6 +8,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from upright.agents.dqn import DQN
 from upright.errors import UprightError
@@ -31,35 +34,47 @@ def train(
     evaluate_every: int = 1000,
     evaluation_episodes: int = 50,
     out: str | Path | None = None,
-    watch: Watch = lambda status: None,
+    watch: Watch | None = None,
 ) -> Run:
     """Trains one agent for each seed and returns the run.
 
-    `seeds` is a number of them, whole numbers, or text as on the command line ("1000:1020").
-    `agent` and the budget (`steps` or `episodes` for each seed) are the preset's unless given.
+    `seeds`: a number of them, whole numbers, or text as on the command line ("1000:1020").
+    `agent` and the budget (`steps` or `episodes` for each seed): the preset's unless given.
+    `evaluate_every`: steps between two greedy evaluations, of `evaluation_episodes` episodes each.
+    `out`: the run folder, which must not exist; by default runs/TASK-PRESET-DATE.
+    `watch`: is called with the `Status`, some times a second.
+
     Ctrl-C ends in order: the run then holds all that was learned. Raises UprightError on bad input,
     before anything is written.
     """
+    watch = watch or (lambda status: None)
     config = _configure(
         task, preset, agent, seeds, steps, episodes, evaluate_every, evaluation_episodes
     )
-    driver = Fused(make_task(task), config.agent, CHUNK, config.evaluation_episodes)
-    engine.keep_programs()
-    info = {
-        "command": sys.argv,
-        "config": asdict(config),
-        "changes": _changes(config),
-        "spec": driver.task.spec.to_dict(),
-        "seeds": list(config.seeds),
-        "results": [],
-        **machine.describe(),
-    }
-    path = Path(out) if out is not None else _default_folder(config)
-    notice = partial(watch, Status("stopping", 0.0))
-    with Interrupt(notice) as interrupt, RunWriter(path, info) as writer:
-        session = Session(config, driver, writer, interrupt, watch)
-        session.learn()
-        session.judge()
+    with Interrupt(partial(watch, Status("stopping", 0.0))) as interrupt:
+        driver = Fused(make_task(task), config.agent, CHUNK, config.evaluation_episodes)
+        engine.keep_programs()
+        info = {
+            "command": sys.argv,
+            "config": asdict(config),
+            "changes": _changes(config),
+            "spec": driver.task.spec.to_dict(),
+            "seeds": list(config.seeds),
+            "results": [],
+            **machine.describe(),
+        }
+        path = Path(out) if out is not None else _default_folder(config)
+        try:
+            with RunWriter(path, info) as writer:
+                session = Session(config, driver, writer, interrupt, watch)
+                session.learn()
+                session.judge()
+        except jax.errors.JaxRuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise UprightError(
+                "not enough memory for a network, batch or replay so large"
+            ) from None
     return Run(path)
 
 
@@ -92,7 +107,11 @@ def _configure(
 
 
 def _default_folder(config: Config) -> Path:
-    return Path("runs") / f"{config.task}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Named by the second, with a number where several begin in one."""
+    name = f"{config.task}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (Path("runs") / f"{name}{number}" for number in numbers)
+    return next(path for path in paths if not path.exists())
 
 
 def _changes(config: Config) -> list[str]:
