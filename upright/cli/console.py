@@ -203,16 +203,18 @@ def _print_over_seeds(summaries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_runs(runs: list[Run], folder: Path) -> None:
-    """A row for each run."""
+    """A row for each run; without task and budget where the terminal is narrow."""
     if not runs:
         _out.print(f"no runs in {folder}")
         return
+    wide = _out.width >= 110
     table = _table()
     table.add_column("run", no_wrap=True, overflow="fold")  # what one copies is never cut
-    for column in ("preset", "state"):
-        table.add_column(column)
-    for column in ("seeds", "budget", "mean return", "worst seed"):
-        table.add_column(column, justify="right")
+    for name in ("task, preset", "budget") if wide else ():
+        table.add_column(name)
+    table.add_column("state")
+    for name in ("seeds", "mean return", "worst seed"):
+        table.add_column(name, justify="right")
     for run in runs:
         config = run.info["config"]
         means = [r["judgement"]["mean_return"] for r in run.results if r.get("judgement")]
@@ -220,10 +222,9 @@ def print_runs(runs: list[Run], folder: Path) -> None:
         diverged = sum(result["state"] == "diverged" for result in run.results)
         table.add_row(
             run.path.name,
-            run.preset if config["task"] in run.path.name else f"{config['task']}, {run.preset}",
+            *((f"{config['task']}, {run.preset}", _budget(config)) if wide else ()),
             run.status + (f", {diverged} diverged" if diverged else ""),
             str(len(run.seeds)),
-            _budget(config),
             f"{sum(means) / len(means):.1f}" if complete else "-",
             f"{min(means):.1f}" if complete else "-",
         )
