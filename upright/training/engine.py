@@ -10,8 +10,12 @@ import jax
 def keep_programs() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another place."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "upright" / "jax"))
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upright" / "jax"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return  # a user without a home compiles each time
+        jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
