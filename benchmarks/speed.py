@@ -167,9 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sb3-steps", type=int, default=4000, help="steps of a measurement of SB3")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "speed.json"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     arguments = parser.parse_args()
 
     engine.keep_programs()
@@ -177,7 +175,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in samples.items()}
     compared = ratios(medians)
     result = {
-        "command": "make bench",
+        "command": " ".join(["benchmarks/speed.py", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "rounds": arguments.rounds,
         "load": os.getloadavg()[0],

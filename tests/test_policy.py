@@ -218,6 +218,8 @@ def spoil(**members):
         spoil(network={"activation": "relu", "sizes": [4, 64, 128, 2]}),
         spoil(network=None),
         spoil(training=[1]),
+        spoil(training={"step": "soon"}),
+        spoil(training={"evaluation": {"mean_return": [1]}}),
         spoil(scale=[1.0, 1.0, 1.0, 0.0]),
         spoil(offset=[1.0]),
         lambda header, tensors: header["spec"].update(dt=0),

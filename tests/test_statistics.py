@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from upright import UprightError
 from upright.evaluation import statistics
 from upright.figures import curves
 from upright.runs import COLUMNS, Run
@@ -68,7 +69,8 @@ def run(tmp_path):
 
 
 def write_info(path, states):
-    info = dict.fromkeys(["status", "started", "command", "config", "spec"])
+    info = dict.fromkeys(["status", "started", "command"])
+    info |= {"config": {"task": "t", "preset": "p"}, "spec": {"solved_return": None}}
     info |= {"format": "upright-run", "version": 1, "seeds": [0, 1]}
     info["results"] = [{"seed": seed, "state": state} for seed, state in enumerate(states)]
     (path / "run.json").write_text(json.dumps(info))
@@ -96,9 +98,24 @@ def test_by_step_holds_the_last_ended_episode(run, monkeypatch):
     assert result.returns.tolist() == [[10, 10, 10, 20, 20, 20, 30], [40, 40, 40, 40, 40, 40, 40]]
 
 
-def test_a_seed_that_diverged_does_not_cut_the_others(run):
-    write_info(run.path, ["finished", "diverged"])
-    result = curves.by_episode(Run(run.path), run.seeds)
-    assert list(result.x) == [1, 2, 3]
-    assert result.returns.tolist() == [[10, 20, 30]]
+@pytest.mark.parametrize(("diverged", "x"), [(0, [1, 2]), (1, [1, 2, 3])])
+def test_a_seed_that_diverged_does_not_cut_the_others(run, tmp_path, diverged, x):
+    states = ["finished", "finished"]
+    states[diverged] = "diverged"
+    write_info(run.path, states)
+    run = Run(run.path)
+    result = curves.by_episode(run, run.seeds)
+    assert list(result.x) == x
+    assert result.returns.tolist() == [[[10, 20, 30], [40, 50]][1 - diverged]]
     assert len(result.single) == 2
+    assert len(curves.plot(run, str(tmp_path / "figures"))) == 2
+
+
+def test_a_seed_that_diverged_at_once_is_left_out(run):
+    write_info(run.path, ["finished", "diverged"])
+    table = (run.path / "episodes.csv").read_text().splitlines()
+    (run.path / "episodes.csv").write_text("\n".join(table[:4]) + "\n")
+    result = curves.by_step(Run(run.path), run.seeds)
+    assert len(result.single) == len(result.returns) == 1
+    with pytest.raises(UprightError, match="seed 1 has no finished episode"):
+        curves.by_step(Run(run.path), [1])

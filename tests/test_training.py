@@ -1,6 +1,7 @@
 """A training from outside: the run folder, what is kept, and how it ends."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -229,9 +230,15 @@ def test_seeds_that_are_no_numbers_are_refused(tmp_path, seeds):
 
 
 def test_settings_too_large_for_the_memory_leave_nothing_behind(tmp_path):
+    large = replace(QUICK, replay_size=2_000_000_000)
     with pytest.raises(UprightError, match="not enough memory"):
-        train(tmp_path / "run", agent=replace(QUICK, replay_size=2_000_000_000))
+        train(tmp_path / "run", agent=large)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UprightError, match="not enough memory"):
+        train(tmp_path / "mine", agent=large)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"], "the user's own folder stays"
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_an_interrupted_judgement_is_no_complete_one(tmp_path, call):
@@ -288,7 +295,9 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
     rows = 0
     append = RunWriter.append
 
-    class Full:
+    class Full(io.StringIO):
+        name = "episodes.csv"
+
         def write(self, text):
             raise OSError(28, "No space left on device")
 
@@ -296,7 +305,7 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
         nonlocal rows
         rows += 1
         if rows == 20:
-            self._writers[name] = csv.writer(Full())
+            self._files[name] = Full()
         append(self, name, new_rows)
 
     monkeypatch.setattr(RunWriter, "append", append_until_full)

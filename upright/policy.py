@@ -139,10 +139,17 @@ def _decode(content: bytes) -> Policy:
         biases=tuple(tensors[f"{index}.bias"] for index in layers),
         offset=np.array(header["offset"], np.float32),
         scale=np.array(header["scale"], np.float32),
-        training=dict(header["training"]),
+        training=_training(header["training"]),
     )
     _check(policy, header["network"]["sizes"])
     return policy
+
+
+def _training(fields: dict[str, Any]) -> dict[str, Any]:
+    numbers = [fields.get("step", 0), *fields.get("evaluation", {}).values()]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("training")
+    return dict(fields)
 
 
 def _check(policy: Policy, sizes: list[int]) -> None:

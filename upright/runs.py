@@ -4,12 +4,11 @@ import contextlib
 import csv
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,26 +108,29 @@ class RunWriter:
             **info,
         }
         self._text()  # what JSON cannot hold fails here, before anything is written
+        self._files: dict[str, TextIO] = {}
+        self._made = not path.exists()
         make_folder(path)
         try:
-            occupied = "run.json" if (path / "run.json").exists() else next(path.iterdir(), None)
-            if occupied == "run.json":
-                raise UprightError(f"{path}: already holds a run; choose another folder with --out")
-            if occupied is not None:
-                raise UprightError(f"{path}: is not empty; choose another folder with --out")
-            (path / "policies").mkdir()
-            self._files = {name: (path / f"{name}.csv").open("w", newline="") for name in COLUMNS}
+            if any(path.iterdir()):
+                what = "already holds a run" if (path / "run.json").exists() else "is not empty"
+                raise UprightError(f"{path}: {what}; choose another folder with --out")
         except OSError as error:
             raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
-        self.save_info()
-        self._writers = {name: csv.writer(file) for name, file in self._files.items()}
-        for name, columns in COLUMNS.items():
-            self.append(name, [columns])
+        try:
+            (path / "policies").mkdir()
+            for name, columns in COLUMNS.items():
+                self._files[name] = (path / f"{name}.csv").open("w", newline="")
+                self.append(name, [columns])
+            self.save_info()
+        except (OSError, UprightError) as error:
+            self._discard()
+            raise UprightError(f"{path}: cannot be written ({error})") from None
 
     def append(self, name: str, rows: Iterable[Sequence[object]]) -> None:
         """Rows of `COLUMNS[name]`, in the file at once. Raises UprightError on a full disk."""
         try:
-            self._writers[name].writerows(rows)
+            csv.writer(self._files[name]).writerows(rows)
             self._files[name].flush()
         except OSError as error:
             path = self._files[name].name
@@ -151,16 +153,29 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # a full disk was reported by `append`
-                file.close()
+        self._close()
         if error is None:
             return
-        if not any((self.path / "policies").iterdir()):
-            shutil.rmtree(self.path)  # nothing has been learned: leave nothing half written
+        if not any((self.path / "policies").glob("*")):
+            self._discard()  # nothing has been learned: leave nothing half written
             return
         with contextlib.suppress(UprightError):
             self.save_info(status="interrupted" if kind is KeyboardInterrupt else "failed")
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            with contextlib.suppress(OSError):  # a full disk was reported by `append`
+                file.close()
+
+    def _discard(self) -> None:
+        """Removes what was made here, and nothing else."""
+        self._close()
+        with contextlib.suppress(OSError):
+            for name in ("run.json", *(f"{name}.csv" for name in COLUMNS)):
+                (self.path / name).unlink(missing_ok=True)
+            (self.path / "policies").rmdir()
+            if self._made:
+                self.path.rmdir()
 
 
 def policy_path(run: Path, seed: int, last: bool = False) -> Path:

@@ -93,7 +93,9 @@ class DQN:
             _check(self, name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         _check(self, "learning_rate", 0 < self.learning_rate < np.inf, "above 0")
         _check(self, "target_rate", 0 < self.target_rate <= 1, "above 0 and at most 1")
-        _check(self, "hidden", all(size >= 1 for size in self.hidden), "sizes of at least 1")
+        sizes: Any = self.hidden
+        valid = isinstance(sizes, tuple) and all(type(n) is int and n >= 1 for n in sizes)
+        _check(self, "hidden", valid, "a tuple of whole numbers, each at least 1")
         _check(self, "replay_size", self.replay_size < 2**31, "below 2^31")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:

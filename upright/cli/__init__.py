@@ -28,7 +28,9 @@ def main() -> None:
     """The command `upright`. Bad input ends with one line and exit status 2."""
     # While modules are imported (JAX takes a second) an exception out of nowhere would end in a
     # trace or be swallowed; nothing has been begun yet, so Ctrl-C simply ends us.
-    if threading.current_thread() is threading.main_thread():
+    # What is ignored (as by `&` in a script) stays ignored.
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     try:
         run(sys.argv[1:])

@@ -282,7 +282,10 @@ def print_policy(policy: Policy) -> None:
 
 def _upright() -> str:
     """How this command was called, where it is not on the path."""
-    return "upright" if shutil.which("upright") else os.path.relpath(sys.argv[0])
+    if shutil.which("upright"):
+        return "upright"
+    program = Path(sys.argv[0])
+    return "python -m upright" if program.name == "__main__.py" else os.path.relpath(program)
 
 
 def _budget(config: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ import tyro
 
 from upright.cli import console
 from upright.evaluation.episodes import Evaluation, evaluate
-from upright.policy import Policy
 from upright.runs import Run, open_run_or_policy
 
 
@@ -33,7 +32,9 @@ class Command:
         evaluations: dict[str, Evaluation] = {}
         with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
             for name, policy in policies.items():
-                evaluations[name] = self._evaluate(policy)
+                evaluations[name] = evaluate(
+                    policy, task=self.task, episodes=self.episodes, seed=self.seed
+                )
                 steps.advance()
         if self.json:
             results = {
@@ -45,6 +46,3 @@ class Command:
             console.print_evaluations(
                 "seed" if isinstance(target, Run) else "policy", policies, evaluations
             )
-
-    def _evaluate(self, policy: Policy) -> Evaluation:
-        return evaluate(policy, task=self.task, episodes=self.episodes, seed=self.seed)

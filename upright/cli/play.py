@@ -19,7 +19,7 @@ class Command:
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
     # in a window; what happens if no file is asked for
     render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
-    # write a GIF, half size, 25 frames/s
+    # write a GIF, half size, at most 25 frames/s
     gif: Annotated[Path | None, tyro.conf.arg(metavar="FILE.gif")] = None
     # write an MP4, full size, at the task's sampling rate
     mp4: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None

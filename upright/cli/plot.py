@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 
 from upright.figures.curves import plot
-from upright.runs import Run
 
 
 @dataclass(frozen=True)
@@ -22,5 +21,5 @@ class Command:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
 
     def __call__(self) -> None:
-        for path in plot(Run(self.run), self.out, self.seed):
+        for path in plot(self.run, self.out, self.seed):
             print(f"wrote {path}")

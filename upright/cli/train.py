@@ -34,7 +34,7 @@ class Command:
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     evaluate_every: int = 1000  # between two greedy evaluations of a seed [steps]
     evaluation_episodes: int = 50  # fixed start states of an evaluation [episodes]
-    # run folder, must not exist; if none is given: runs/TASK-PRESET-DATE
+    # run folder, must not exist or be empty; if none is given: runs/TASK-PRESET-DATE
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     # settings of the agent, DQN; their defaults are the preset's
     agent: DQN = field(default_factory=DQN)

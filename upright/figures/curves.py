@@ -22,6 +22,7 @@ _WINDOW = 20  # episodes in the moving average of a single seed
 _MEAN, _IQM, _SEED = "#0072B2", "#D55E00", "#7f7f7f"
 
 Values = NDArray[np.float64]
+_Curve = tuple[Values, Values]  # x and return of one seed
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,21 @@ class Curves:
     x: Values  # [point], episodes or steps
     returns: Values  # [seed, point]
     label: str  # of the axis
-    single: list[tuple[Values, Values]]  # for each seed: x and return of its own episodes
+    single: list[_Curve]  # for each seed: x and return of its own episodes
     window: int  # episodes of which each return is the average: 1, or as many as a picture needs
 
 
 def by_episode(run: Run, seeds: Sequence[int]) -> Curves:
     """Up to the last episode that every seed has."""
-    single, window = _averages(run, seeds, "episode")
-    common = min(len(single[index][0]) for index in _comparable(run, seeds))
-    returns = [single[index][1][:common] for index in _comparable(run, seeds)]
-    return Curves(single[0][0][:common], np.array(returns), "episode", single, window)
+    single, kept, window = _averages(run, seeds, "episode")
+    common = min(len(x) for x, _ in kept)
+    returns = np.array([values[:common] for _, values in kept])
+    return Curves(kept[0][0][:common], returns, "episode", single, window)
 
 
 def by_step(run: Run, seeds: Sequence[int]) -> Curves:
     """At each step the return of the last ended episode, up to the last step that all made."""
-    single, window = _averages(run, seeds, "step")
-    kept = [single[index] for index in _comparable(run, seeds)]
+    single, kept, window = _averages(run, seeds, "step")
     x = np.linspace(0, min(steps[-1] for steps, _ in kept), _POINTS)
     returns = [
         values[np.maximum(np.searchsorted(steps, x, side="right") - 1, 0)] for steps, values in kept
@@ -57,31 +57,31 @@ def by_step(run: Run, seeds: Sequence[int]) -> Curves:
     return Curves(x, np.array(returns), "environment steps", single, window)
 
 
-def _averages(run: Run, seeds: Sequence[int], axis: str) -> tuple[list[tuple[Values, Values]], int]:
-    """For each seed x and return of its episodes; many are averaged in bins of equal number."""
+def _averages(run: Run, seeds: Sequence[int], axis: str) -> tuple[list[_Curve], list[_Curve], int]:
+    """Curves of all seeds, and of those that went to the end (of all, if none did).
+
+    Many episodes are averaged in bins of equal number, the window.
+    """
     table = run.table("episodes")
-    parts = [(table[axis][mine], table["return"][mine]) for mine in _rows(table, seeds)]
-    for seed, (x, _) in zip(seeds, parts, strict=True):
-        if not len(x):
-            raise UprightError(f"{run.path}: seed {seed} has no finished episode to plot")
-    window = -(-max(len(x) for x, _ in parts) // _POINTS)
-    window = min(window, *(len(x) for x, _ in parts))
-    bins = [
-        (x[window - 1 :: window], statistics.moving_average(values, window)[window - 1 :: window])
-        for x, values in parts
-    ]
-    return bins, window
-
-
-def _rows(table: dict[str, Values], seeds: Sequence[int]) -> list[NDArray[np.bool_]]:
-    return [table["seed"] == seed for seed in seeds]
-
-
-def _comparable(run: Run, seeds: Sequence[int]) -> list[int]:
-    """Indices of the seeds that went to the end; of all if none did."""
     diverged = {result["seed"] for result in run.results if result["state"] == "diverged"}
-    indices = [index for index, seed in enumerate(seeds) if seed not in diverged]
-    return indices or list(range(len(seeds)))
+    masks = {seed: table["seed"] == seed for seed in seeds}
+    curves = {seed: (table[axis][mask], table["return"][mask]) for seed, mask in masks.items()}
+    for seed, (x, _) in curves.items():
+        if not len(x) and (seed not in diverged or len(seeds) == 1):
+            raise UprightError(f"{run.path}: seed {seed} has no finished episode to plot")
+    curves = {seed: curve for seed, curve in curves.items() if len(curve[0])}
+    if not curves:
+        raise UprightError(f"{run.path}: no seed has a finished episode to plot")
+    whole = [seed for seed in curves if seed not in diverged] or list(curves)
+    counts = [len(curves[seed][0]) for seed in whole]
+    window = min(-(-max(counts) // _POINTS), *counts)
+    binned = {seed: _bin(*curve, window) for seed, curve in curves.items()}
+    return list(binned.values()), [binned[seed] for seed in whole], window
+
+
+def _bin(x: Values, values: Values, window: int) -> _Curve:
+    averages = statistics.moving_average(values, window)
+    return x[window - 1 :: window], averages[window - 1 :: window]
 
 
 def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
@@ -118,7 +118,9 @@ def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def plot(run: Run | str | Path, folder: Path | None = None, seed: int | None = None) -> list[Path]:
+def plot(
+    run: Run | str | Path, folder: str | Path | None = None, seed: int | None = None
+) -> list[Path]:
     """Writes the curve of all seeds, or of one, as PNG and SVG; returns their paths.
 
     They go into the run's figures/ unless a folder is given. Raises UprightError if the run has no
@@ -130,7 +132,7 @@ def plot(run: Run | str | Path, folder: Path | None = None, seed: int | None = N
             f"{run.path}: has no seed {seed}; it has {', '.join(map(str, run.seeds))}"
         )
     seeds = run.seeds if seed is None else [seed]
-    folder = folder or run.path / "figures"
+    folder = Path(folder) if folder is not None else run.path / "figures"
     solved = run.info["spec"]["solved_return"]
     episodes, steps = by_episode(run, seeds), by_step(run, seeds)
     figure = Figure(figsize=(10, 4.4), layout="constrained")

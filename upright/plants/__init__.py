@@ -1,1 +1,4 @@
-"""Equations of motion xdot = f(x, u, p), in SI units; parameters are what one can measure."""
+"""Equations of motion xdot = f(x, u, p), in SI units where the source has them.
+
+Parameters are what one can measure.
+"""

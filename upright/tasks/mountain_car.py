@@ -44,7 +44,7 @@ class MountainCarTask:
             action="acceleration",
             action_unit="m/step^2",
             action_values=(-self.force, 0.0, self.force),
-            dt=1.0,
+            dt=1 / 30,  # as Gymnasium shows it; the task itself counts steps
             episode_steps=self.episode_steps,
             solved_return=-110.0,
         )

@@ -37,6 +37,8 @@ class Config:
     evaluation_episodes: int  # start states of one evaluation, the same each time
 
     def __post_init__(self) -> None:
+        if self.steps is not None and self.episodes is not None:
+            raise UprightError("both steps and episodes are given; a training has one budget")
         for name in ("steps", "episodes", "evaluate_every", "evaluation_episodes"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and 1 <= value < 2**31):
@@ -86,12 +88,11 @@ class SeedRecord:
     def kept_return(self) -> float:
         return self.rank()[0]
 
-    def rank(self) -> tuple[float, float, int]:
-        """Of the kept policy among those of all seeds: mean return, worst one, step."""
+    def rank(self) -> tuple[float, int]:
+        """Of the kept policy among those of all seeds: mean return, step. It never falls."""
         if self.kept is None:
-            return -np.inf, -np.inf, 0
-        evaluation = self.kept.training["evaluation"]
-        return evaluation["mean_return"], evaluation["min_return"], self.kept.training["step"]
+            return -np.inf, 0
+        return self.kept.training["evaluation"]["mean_return"], self.kept.training["step"]
 
     def summary(self) -> dict[str, Any]:
         """For run.json."""
@@ -142,15 +143,21 @@ class Session:
         left = min(CHUNK, (config.steps or np.inf) - record.steps)
         done = left == 0 or record.episodes >= episodes
         if record.state == "running" and record.evaluated and (done or self.interrupt.requested):
-            record.state = "finished" if done else "interrupted"
+            self.end(record, "finished" if done else "interrupted")
         if record.state != "running":
-            if record.last:
-                record.last.save(policy_path(self.writer.path, seed, last=True))
             return None
         if done or self.interrupt.requested or record.last is None:
             return Order(0, episodes, evaluate=True)
         to_evaluation = config.evaluate_every - record.steps % config.evaluate_every
         return Order(int(min(left, to_evaluation)), episodes, evaluate=left >= to_evaluation)
+
+    def end(
+        self, record: SeedRecord, state: Literal["finished", "interrupted", "diverged"]
+    ) -> None:
+        """A seed goes no further: its last policy is written."""
+        record.state = state
+        if record.last:
+            record.last.save(policy_path(self.writer.path, record.seed, last=True))
 
     def take(self, result: Result) -> None:
         """Writes down what a seed did."""
@@ -160,7 +167,7 @@ class Session:
         record.steps += len(result.log)
         record.evaluated = False
         if not result.healthy:
-            record.state = "diverged"
+            self.end(record, "diverged")
         elif result.returns is not None:
             self.keep(record, result)
 

@@ -41,15 +41,26 @@ def train(
     `seeds`: a number of them, whole numbers, or text as on the command line ("1000:1020").
     `agent` and the budget (`steps` or `episodes` for each seed): the preset's unless given.
     `evaluate_every`: steps between two greedy evaluations, of `evaluation_episodes` episodes each.
-    `out`: the run folder, which must not exist; by default runs/TASK-PRESET-DATE.
-    `watch`: is called with the `Status`, some times a second.
+    `out`: the run folder, which must not exist or be empty; by default runs/TASK-PRESET-DATE.
+    `watch`: is called with the `Status`, some times a second; on Ctrl-C from another thread.
 
     Ctrl-C ends in order: the run then holds all that was learned. Raises UprightError on bad input,
     before anything is written.
     """
     watch = watch or (lambda status: None)
-    config = _configure(
-        task, preset, agent, seeds, steps, episodes, evaluate_every, evaluation_episodes
+    chosen = find_preset(preset)
+    seeds = seeds if isinstance(seeds, Iterable) else str(seeds)
+    if steps is None and episodes is None:
+        steps, episodes = chosen.steps, chosen.episodes
+    config = Config(
+        task=task,
+        preset=preset,
+        agent=agent or chosen.agent,
+        seeds=parse_seeds(seeds) if isinstance(seeds, str) else check_seeds(seeds),
+        steps=steps,
+        episodes=episodes,
+        evaluate_every=evaluate_every,
+        evaluation_episodes=evaluation_episodes,
     )
     with Interrupt(partial(watch, Status("stopping", 0.0))) as interrupt:
         driver = Fused(make_task(task), config.agent, CHUNK, config.evaluation_episodes)
@@ -76,34 +87,6 @@ def train(
                 "not enough memory for a network, batch or replay so large"
             ) from None
     return Run(path)
-
-
-def _configure(
-    task: str,
-    preset: str,
-    agent: DQN | None,
-    seeds: int | str | Iterable[Any],
-    steps: int | None,
-    episodes: int | None,
-    evaluate_every: int,
-    evaluation_episodes: int,
-) -> Config:
-    """What is not given comes from the preset."""
-    chosen = find_preset(preset)
-    if steps is not None and episodes is not None:
-        raise UprightError("both steps and episodes are given; a training has one budget")
-    if steps is None and episodes is None:
-        steps, episodes = chosen.steps, chosen.episodes
-    return Config(
-        task=task,
-        preset=preset,
-        agent=agent or chosen.agent,
-        seeds=parse_seeds(str(seeds)) if isinstance(seeds, int | str) else check_seeds(seeds),
-        steps=steps,
-        episodes=episodes,
-        evaluate_every=evaluate_every,
-        evaluation_episodes=evaluation_episodes,
-    )
 
 
 def _default_folder(config: Config) -> Path:
