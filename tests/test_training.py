@@ -305,6 +305,7 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
         nonlocal rows
         rows += 1
         if rows == 20:
+            self._files[name].close()
             self._files[name] = Full()
         append(self, name, new_rows)
 
