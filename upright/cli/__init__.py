@@ -63,7 +63,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UprightError(f"unknown command {name!r}; {hint}")
     module = import_module(f"upright.cli.{name}")
     command = _parse(module, name, rest)
-    if signal.getsignal(signal.SIGINT) is _leave:
+    # A training replaces the handler by its own; until then JAX could swallow an exception.
+    if name != "train" and signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     command()
 
