@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import acrobot, integrators
 from upright.spec import Channel, Spec
-from upright.tasks.task import TimeStep
-
-
-class State(NamedTuple):
-    """Where one episode is."""
-
-    x: Float[Array, " 4"]  # the plant's state
-    steps: Int[Array, ""]  # since the reset
+from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)

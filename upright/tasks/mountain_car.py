@@ -1,7 +1,6 @@
 """MountainCar-v0: rock out of a valley. Gymnasium's task, natively."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import integrators, mountain_car
 from upright.spec import Channel, Spec
-from upright.tasks.task import TimeStep
-
-
-class State(NamedTuple):
-    """Where one episode is."""
-
-    x: Float[Array, " 2"]  # the plant's state
-    steps: Int[Array, ""]  # since the reset
+from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from upright.spec import Spec
 
 
+class State(NamedTuple):
+    """Where one episode of a plant is. A task may have a state of another kind."""
+
+    x: Float[Array, " X"]  # the plant's state
+    steps: Int[Array, ""]  # since the reset
+
+
 class TimeStep(NamedTuple):
     """What an agent sees after an action."""
 
@@ -18,7 +25,7 @@ class TimeStep(NamedTuple):
 
 @runtime_checkable
 class Task(Protocol):
-    """For one episode; batched outside, by vmap. `State` is a pytree of the task's own."""
+    """For one episode; batched outside, by vmap. A state is a pytree."""
 
     @property
     def spec(self) -> Spec: ...

@@ -65,18 +65,9 @@ def train(
     with Interrupt(partial(watch, Status("stopping", 0.0))) as interrupt:
         driver = Fused(make_task(task), config.agent, CHUNK, config.evaluation_episodes)
         engine.keep_programs()
-        info = {
-            "command": sys.argv,
-            "config": asdict(config),
-            "changes": _changes(config),
-            "spec": driver.task.spec.to_dict(),
-            "seeds": list(config.seeds),
-            "results": [],
-            **machine.describe(),
-        }
         path = Path(out) if out is not None else _default_folder(config)
         try:
-            with RunWriter(path, info) as writer:
+            with RunWriter(path, _describe(config, driver)) as writer:
                 session = Session(config, driver, writer, interrupt, watch)
                 session.learn()
                 session.judge()
@@ -87,6 +78,19 @@ def train(
                 "not enough memory for a network, batch or replay so large"
             ) from None
     return Run(path)
+
+
+def _describe(config: Config, driver: Fused) -> dict[str, Any]:
+    """What run.json says from the beginning: what was asked, and on what."""
+    return {
+        "command": sys.argv,
+        "config": asdict(config),
+        "changes": _changes(config),
+        "spec": driver.task.spec.to_dict(),
+        "seeds": list(config.seeds),
+        "results": [],
+        **machine.describe(),
+    }
 
 
 def _default_folder(config: Config) -> Path:
