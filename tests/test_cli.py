@@ -164,7 +164,7 @@ def bad_inputs():
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "Cartpole-v1"], "unknown task 'Cartpole-v1'; did you mean CartPole-v1?"),
         (["train", "Walker"], "unknown task 'Walker'; known: Acrobot-v1, CartPole-v1"),
-        (["train"], "task"),
+        (["train"], "upright: Missing from upright train: TASK"),
         (["train", "CartPole-v1", "--preset", "artcle"], "unknown preset 'artcle'; known: default"),
         (["train", "CartPole-v1", "--seeds", "some"], "seeds 'some'"),
         (["train", "CartPole-v1", "--seeds", "1,1"], "seed 1 is given more than once"),
@@ -199,6 +199,7 @@ def test_bad_input_is_one_line_and_status_2(call, tmp_path, monkeypatch, argumen
     assert errors.startswith("upright: ")
     assert errors.count("\n") == 1
     assert complaint in errors
+    assert "---" not in errors, "a rule of the box that is made one line"
     assert not list(tmp_path.iterdir()), "something was written"
 
 

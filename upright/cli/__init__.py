@@ -89,13 +89,14 @@ def _parse(module: Any, name: str, arguments: list[str]) -> Any:
 def _first_paragraph(box: str) -> str:
     """What tyro says in a box of several lines, as the one line that we promise."""
     words: list[str] = []
-    for line in box.splitlines():
-        text = line.strip("│╭╮╰╯ ")
-        if text.startswith(("──", "Got errors")):
+    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])  # below the title
+    for line in filter(None, lines):
+        # The rules are dashes where the terminal has no box characters.
+        if set(line) <= {"─", "-"} or line == "Got errors:":
             if words:
                 break
-        elif not text.endswith("─"):
-            words.append(text)
+        else:
+            words.append(line)
     return " ".join(words).rstrip(".")
 
 
