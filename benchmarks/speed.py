@@ -26,6 +26,7 @@ from upright.tasks import make_task
 from upright.training import engine, machine
 from upright.training.fused import Fused
 from upright.training.seeds import Fleet, Order
+from upright.training.session import CHUNK
 
 WORKLOAD = DQN(
     hidden=(128, 128),
@@ -45,7 +46,6 @@ WORKLOAD = DQN(
     loss="huber",
     max_gradient_norm=10.0,
 )
-CHUNK = 1000
 RESULTS = Path(__file__).parent / "results"
 # name: (limit, is it a lower bound)
 BARS = {

@@ -37,9 +37,13 @@ class Policy:
     biases: tuple[Floats, ...] = field(repr=False)  # [out] each
     offset: Floats  # [observation], subtracted from an observation [its units]
     scale: Floats  # [observation], divides an observation [its units]
-    training: dict[str, Any] = field(
-        default_factory=dict[str, Any]
-    )  # agent, seed, step, evaluation
+    # where it comes from: agent, seed, step, evaluation
+    training: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def sizes(self) -> list[int]:
+        """Units from the input to the output."""
+        return [self.weights[0].shape[1], *(len(bias) for bias in self.biases)]
 
     def q_values(self, observation: ArrayLike) -> Floats:
         """Action values [action] of an observation [observation], or with a leading batch axis.
@@ -75,10 +79,7 @@ class Policy:
             "format": FORMAT,
             "version": VERSION,
             "spec": self.spec.to_dict(),
-            "network": {
-                "activation": "relu",
-                "sizes": [self.weights[0].shape[1], *(len(bias) for bias in self.biases)],
-            },
+            "network": {"activation": "relu", "sizes": self.sizes},
             "offset": self.offset.tolist(),
             "scale": self.scale.tolist(),
             "training": self.training,

@@ -118,14 +118,17 @@ class RunWriter:
         except OSError as error:
             raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
         try:
-            (path / "policies").mkdir()
+            make_folder(path / "policies")
             for name, columns in COLUMNS.items():
                 self._files[name] = (path / f"{name}.csv").open("w", newline="")
                 self.append(name, [columns])
             self.save_info()
-        except (OSError, UprightError) as error:
+        except UprightError:
             self._discard()
-            raise UprightError(f"{path}: cannot be written ({error})") from None
+            raise
+        except OSError as error:
+            self._discard()
+            raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
 
     def append(self, name: str, rows: Iterable[Sequence[object]]) -> None:
         """Rows of `COLUMNS[name]`, in the file at once. Raises UprightError on a full disk."""

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -95,12 +94,7 @@ class Training:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
 
@@ -255,7 +249,6 @@ def print_settings(run: Run) -> None:
 def print_policy(policy: Policy) -> None:
     """What goes in, what comes out, where it comes from."""
     spec = policy.spec
-    sizes = [policy.weights[0].shape[1], *(len(bias) for bias in policy.biases)]
     table = _table(title="observation")
     table.add_column("name")
     for column in ("unit", "lower limit", "upper limit", "divided by"):
@@ -269,7 +262,7 @@ def print_policy(policy: Policy) -> None:
     _print_pairs(
         {
             "task": spec.task,
-            "network": f"{'-'.join(map(str, sizes))}, ReLU",
+            "network": f"{'-'.join(map(str, policy.sizes))}, ReLU",
             "actions": f"{spec.action} of {', '.join(f'{v:g}' for v in spec.action_values)}"
             f" {spec.action_unit}, every {spec.dt:g} s",
             "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"

@@ -21,9 +21,8 @@ class Command:
     Ctrl-C ends in order: all that was learned is in the run folder.
     """
 
-    task: Annotated[
-        tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")
-    ]  # its id, e.g. CartPole-v1
+    # its id, e.g. CartPole-v1
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     # named settings and budget: default (20000 steps) or article (3000 episodes); with it, --help
     # shows its settings
     preset: str = "default"

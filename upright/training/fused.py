@@ -48,14 +48,13 @@ class Fused:
 
     def init(self, key: PRNGKeyArray) -> Carry:
         agent_key, reset_key, run_key = jax.random.split(key, 3)
-        zero = jnp.zeros((), jnp.int32)
         return Carry(
             key=run_key,
             agent=self.agent.init(agent_key, self.task.spec),
             replay=replay.init(self.agent.replay_size, self.task.spec.observation_size),
             environment=self.task.reset(reset_key),
             episode_return=jnp.zeros(()),
-            episode_length=zero,
+            episode_length=jnp.zeros((), jnp.int32),
             healthy=jnp.array(True),
         )
 

@@ -21,6 +21,7 @@ CHUNK = 1000  # steps in one call of the compiled program: about a tenth of a se
 JUDGEMENT_EPISODES = 100  # of each kept policy, in Gymnasium, after the training
 JUDGEMENT_SEED = 2026  # apart from the start states by which training keeps its best
 _NO_LIMIT = 2**31 - 1  # of episodes
+_WATCH_SECONDS = 0.1  # between two calls of the watcher: a status looks at every seed
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,13 @@ class Session:
         self.watch(Status("compiling", 0.0))
         begin = time.monotonic()
         with Fleet(self.driver, self.config.seeds) as fleet:
-            self.started = time.monotonic()
+            self.started, shown = time.monotonic(), -np.inf
             for result in fleet.run(self.next_order):
                 self.take(result)
-                if self.steps:
+                if time.monotonic() - shown >= _WATCH_SECONDS and self.steps:
+                    shown = time.monotonic()
                     self.watch(self.status())
+            self.watch(self.status())
         self.timings["compile_s"] = round(self.started - begin, 3)
         self.timings["training_s"] = round(time.monotonic() - self.started, 3)
         self.finish()
@@ -239,7 +242,8 @@ class Session:
         for done, (result, record) in enumerate(zip(results, self.records.values(), strict=True)):
             if self.interrupt.requested:
                 self.writer.info["status"] = "interrupted"
-            if self.interrupt.requested or record.kept is None:
+                break
+            if record.kept is None:
                 continue
             self.watch(Status("judging", done / len(results)))
             judgement = evaluate(record.kept, episodes=JUDGEMENT_EPISODES, seed=JUDGEMENT_SEED)
