@@ -11,7 +11,9 @@ class Channel:
 
     name: str
     unit: str
-    scale: float = 1.0  # typical magnitude [unit]; a network sees observation / scale
+    # typical magnitude [unit], None: to be measured; a network sees (observation - offset) / scale
+    scale: float | None = 1.0
+    offset: float = 0.0  # middle of the range [unit]
     low: float = -math.inf  # an episode ends below this [unit]
     high: float = math.inf  # an episode ends above this [unit]
 
@@ -25,8 +27,8 @@ class Spec:
     action: str  # what the actions set, e.g. "force"
     action_unit: str
     action_values: tuple[float, ...]  # [action_unit], one for each action
-    dt: float  # sampling time [s]
-    episode_steps: int  # time limit [steps]
+    dt: float | None  # sampling time [s]; None: not known
+    episode_steps: int | None  # time limit [steps]; None: there is none
     solved_return: float | None = None  # mean return from which the task counts as solved
 
     @property
@@ -54,7 +56,8 @@ class Spec:
             Channel(
                 name=str(channel["name"]),
                 unit=str(channel["unit"]),
-                scale=float(channel["scale"]),
+                scale=None if channel["scale"] is None else float(channel["scale"]),
+                offset=float(channel["offset"]),
                 low=-math.inf if channel["low"] is None else float(channel["low"]),
                 high=math.inf if channel["high"] is None else float(channel["high"]),
             )
@@ -64,6 +67,6 @@ class Spec:
         for name in ("task", "action", "action_unit"):
             fields[name] = str(fields[name])
         spec = cls(**fields)
-        if not 0 < spec.dt < math.inf:
+        if spec.dt is not None and not 0 < spec.dt < math.inf:
             raise ValueError(f"sampling time {spec.dt}")
         return spec

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from upright.agents.networks import MLP
 from upright.agents.replay import Transition
+from upright.agents.scaling import Moments
 from upright.errors import UprightError
 from upright.policy import Policy
 from upright.spec import Spec
@@ -28,7 +29,9 @@ class State(NamedTuple):
     params: MLP
     target_params: MLP
     optimizer: optax.OptState
-    scale: Float[Array, " O"]  # the networks see observation / scale
+    offset: Float[Array, " O"]  # the networks see (observation - offset) / scale
+    scale: Float[Array, " O"]
+    moments: Moments | None  # where the task does not say how to scale
     steps: Int[Array, ""]  # of the environment
     episodes: Int[Array, ""]  # finished
 
@@ -71,7 +74,8 @@ class DQN:
     # of the temporal-difference error; huber: quadratic up to 1, linear beyond
     loss: Literal["mse", "huber"] = "mse"
     max_gradient_norm: float = 0.0  # longer gradients are scaled down to this norm; 0: never
-    scale_observations: bool = True  # divide by the task's typical magnitudes
+    # by the task's typical magnitudes or finite bounds, else by running mean and variance
+    scale_observations: bool = True
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(DQN).items():
@@ -100,14 +104,17 @@ class DQN:
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
         params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
-        scales = [channel.scale if self.scale_observations else 1.0 for channel in spec.observation]
+        channels = spec.observation if self.scale_observations else ()
+        measured = [channel.scale is None for channel in channels]
         return State(
             params=params,
             # A copy, since online and target network are updated in place, each on its own.
             target_params=jax.tree.map(jnp.copy, params),
             # Optax's types do not know that a module is a tree of arrays.
             optimizer=self._adam.init(cast(optax.Params, params)),
-            scale=jnp.array(scales),
+            offset=jnp.array([c.offset for c in channels] or [0.0] * spec.observation_size),
+            scale=jnp.array([c.scale or 1.0 for c in channels] or [1.0] * spec.observation_size),
+            moments=Moments.init(measured) if any(measured) else None,
             steps=jnp.zeros((), jnp.int32),
             episodes=jnp.zeros((), jnp.int32),
         )
@@ -127,13 +134,13 @@ class DQN:
 
     def greedy(self, state: State, observation: Float[Array, "*B O"]) -> Int[Array, "*B"]:
         """The action of greatest value; of equal ones the first."""
-        return jnp.argmax(state.params(observation / state.scale), axis=-1)
+        return jnp.argmax(state.params(_scaled(state, observation)), axis=-1)
 
     def learn(self, state: State, batch: Transition) -> tuple[State, Metrics]:
         """One gradient step on a batch with leading axis B."""
 
         def loss(params: MLP) -> tuple[Float[Array, ""], Float[Array, " B"]]:
-            q = _chosen(params(batch.observation / state.scale), batch.action)
+            q = _chosen(params(_scaled(state, batch.observation)), batch.action)
             error = q - targets
             losses = optax.huber_loss(error) if self.loss == "huber" else jnp.square(error)
             return losses.mean(), q
@@ -155,7 +162,7 @@ class DQN:
 
     def targets(self, state: State, batch: Transition) -> Float[Array, " B"]:
         """y = r + gamma d max_a Q(s', a; target); double: a = argmax_a Q(s', a; online) instead."""
-        next_observation = batch.next_observation / state.scale
+        next_observation = _scaled(state, batch.next_observation)
         next_q = state.target_params(next_observation)
         if self.double:
             value = _chosen(next_q, jnp.argmax(state.params(next_observation), axis=-1))
@@ -163,8 +170,12 @@ class DQN:
             value = next_q.max(axis=-1)
         return batch.reward + self.gamma * batch.discount * value
 
-    def advance(self, state: State, episode_ended: Bool[Array, ""]) -> State:
-        """Counts a step of the environment; copies to the target network when that is due.
+    def advance(
+        self, state: State, observation: Float[Array, " O"], episode_ended: Bool[Array, ""]
+    ) -> State:
+        """Counts a step of the environment, from this observation.
+
+        Copies to the target network when that is due, and measures how to scale observations.
 
         By episodes, the first copy is after the first episode, then after every further
         `target_interval` ones.
@@ -180,7 +191,12 @@ class DQN:
             target_params = jax.tree.map(
                 lambda online, target: jnp.where(due, online, target), state.params, target_params
             )
-        return state._replace(steps=steps, episodes=episodes, target_params=target_params)
+        state = state._replace(steps=steps, episodes=episodes, target_params=target_params)
+        if state.moments is not None:
+            moments = state.moments.add(observation)
+            offset, scale = moments.scaling(state.offset, state.scale)
+            state = state._replace(moments=moments, offset=offset, scale=scale)
+        return state
 
     def epsilon(self, steps: Count) -> Float[Array, ""]:
         """Chance of a random action."""
@@ -196,14 +212,13 @@ class DQN:
     def to_policy(self, state: State, spec: Spec, training: dict[str, Any]) -> Policy:
         """The greedy policy, as NumPy arrays; `training` says where it comes from."""
         layers = state.params.layers
-        scale = np.asarray(state.scale)
         return Policy(
             spec=spec,
             # A policy's weights are [out, in], as in torch.nn.Linear.
             weights=tuple(np.asarray(layer.weight).T.copy() for layer in layers),
             biases=tuple(np.asarray(layer.bias).copy() for layer in layers),
-            offset=np.zeros_like(scale),
-            scale=scale.copy(),
+            offset=np.array(state.offset),
+            scale=np.array(state.scale),
             training=training,
         )
 
@@ -213,6 +228,10 @@ class DQN:
         clip = optax.clip_by_global_norm(self.max_gradient_norm)
         adam = optax.scale_by_adam()
         return optax.chain(clip, adam) if self.max_gradient_norm else adam
+
+
+def _scaled(state: State, observation: Float[Array, "*B O"]) -> Float[Array, "*B O"]:
+    return (observation - state.offset) / state.scale
 
 
 def _chosen(q: Float[Array, "B A"], action: Int[Array, " B"]) -> Float[Array, " B"]:

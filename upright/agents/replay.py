@@ -44,7 +44,11 @@ def sample(replay: Replay, bits: UInt32[Array, " B"]) -> Transition:
     """
     held = jnp.minimum(replay.added, len(replay.rows))
     slots = jax.lax.rem(bits, held.astype(jnp.uint32)).astype(jnp.int32)
-    rows = replay.rows.at[slots].get(mode="promise_in_bounds")
+    return unpack(replay.rows.at[slots].get(mode="promise_in_bounds"))
+
+
+def unpack(rows: Float[Array, "B row"]) -> Transition:
+    """Transitions from their packed rows."""
     size = (rows.shape[-1] - 3) // 2
     action, reward, discount = jnp.unstack(rows[:, 2 * size :], axis=-1)
     return Transition(

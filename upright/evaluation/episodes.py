@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.policy import Policy, load_policy
+from upright.tasks import bridge
 
 _TOGETHER = 100  # environments in memory at a time
 
@@ -85,34 +86,26 @@ def _run_together(
     return returns, lengths
 
 
-def make_env(policy: Policy, task: str | None = None, **options: Any) -> "gym.Env[Any, Any]":
-    """Gymnasium's environment for a policy. Raises UprightError if the two do not fit."""
-    name = task or policy.spec.task
-    if name != policy.spec.task:
-        raise UprightError(f"the policy is for {policy.spec.task}, not for {name}")
-    # A name with a colon would import a module, and the name may come from a stranger's file.
-    if name not in gym.registry:
-        raise UprightError(f"task {name!r} is not known to Gymnasium")
-    try:
-        env = gym.make(name, disable_env_checker=True, **options)
-    except gym.error.Error as error:
-        raise UprightError(f"task {name!r}: {error}") from None
-    if isinstance(env.action_space, gym.spaces.Box) and env.action_space.shape == (1,):
-        env = _choose_among(env, policy.spec.action_values)
-    expected = (policy.spec.observation_size,), policy.spec.action_count
-    found = env.observation_space.shape, getattr(env.action_space, "n", None)
-    if found != expected:
+def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.Flat:
+    """Gymnasium's environment for a policy. Raises UprightError if the two do not fit.
+
+    `task` is what the user typed; only then the module in an id like "my_robot:Arm-v0" is imported,
+    since the policy may be a stranger's file.
+    """
+    known = policy.spec.task
+    if task not in (None, known):
+        raise UprightError(f"the policy is for {known}, not for {task}")
+    name = task or known.rpartition(":")[2]
+    if not task and name not in gym.registry:
+        hint = f"; if you trust that module: --task {known}" if ":" in known else ""
+        raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
+    env = bridge.make_env(name, policy.spec.action_values, **options)
+    sizes = env.observation_space.shape[0], env.action_space.n
+    expected = policy.spec.observation_size, policy.spec.action_count
+    if sizes != expected:
         env.close()
         raise UprightError(
-            f"the policy has observation {expected[0]} and {expected[1]} actions;"
-            f" {name} has {found[0]} and {found[1]}"
+            f"the policy has {expected[0]} observations and {expected[1]} actions;"
+            f" {name} has {sizes[0]} and {sizes[1]}"
         )
     return env
-
-
-def _choose_among(env: "gym.Env[Any, Any]", values: tuple[float, ...]) -> "gym.Env[Any, Any]":
-    """A continuous action as a choice among the values that the policy's actions set."""
-    levels = np.array(values, np.float32)[:, None]
-    return gym.wrappers.TransformAction(
-        env, lambda action: levels[action], gym.spaces.Discrete(len(values))
-    )

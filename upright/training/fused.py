@@ -119,7 +119,7 @@ class Fused:
         length = carry.episode_length + 1
         carry = Carry(
             key=carry.key,
-            agent=self.agent.advance(agent, ended),
+            agent=self.agent.advance(agent, observation, ended),
             replay=memory,
             environment=jax.tree.map(
                 lambda fresh, present: jnp.where(ended, fresh, present), noise.reset, environment

@@ -1,0 +1,176 @@
+"""Gymnasium's environments, as agents and policies see them: numbers in, one of n actions out.
+
+An id with a module before it ("my_robot:Arm-v0") imports that module. So it must come from the
+user's own hand, never from a file.
+"""
+
+import contextlib
+import difflib
+import math
+import os
+import sys
+from collections.abc import Generator, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from upright.errors import UprightError
+from upright.spec import Channel, Spec
+
+Env = gym.Env[Any, Any]
+Observation = NDArray[np.float32]
+# A bound beyond this stands for "none", as the largest float32 does in many environments.
+_BOUND = 1e6
+
+
+class Flat(gym.Wrapper[Observation, int, Any, Any]):
+    """An observation is a vector of float32, an action an index from 0 on."""
+
+    def __init__(self, env: Env, actions: Sequence[Any]):
+        """`actions`: what the environment is given for each index."""
+        super().__init__(env)
+        self._actions = actions
+        low, high = (np.ravel(limit).astype(np.float32) for limit in _box(env))
+        self.observation_space = gym.spaces.Box(low, high)
+        self.action_space = gym.spaces.Discrete(len(actions))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return np.asarray(observation, np.float32).ravel(), info
+
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, *outcome = self.env.step(self._actions[action])
+        return np.asarray(observation, np.float32).ravel(), *outcome
+
+
+def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -> Flat:
+    """The environment of an id that the user typed.
+
+    `values`: what the actions set, for an environment whose action is one continuous number.
+    `options`: for gymnasium.make. Raises UprightError if it cannot be made or its spaces are not
+    for an agent with discrete actions.
+    """
+    with _importable_from_here():
+        try:
+            env: Env = gym.make(task, disable_env_checker=True, **options)
+        except gym.error.DependencyNotInstalled as error:
+            # Gymnasium names the extra to install.
+            raise UprightError(f"task {task!r}: {_one_line(error)}") from None
+        except gym.error.Error as error:
+            raise UprightError(f"task {task!r}: {_one_line(error)}{_near(task)}") from None
+        except ModuleNotFoundError as error:
+            raise UprightError(
+                f"task {task!r}: no module {error.name!r}; is it installed, or in this folder?"
+            ) from None
+        except Exception as error:  # the environment's own code
+            raise UprightError(f"task {task!r} cannot be made: {_one_line(error)}") from error
+    try:
+        return Flat(env, _actions(env, task, values))
+    except UprightError:
+        env.close()
+        raise
+
+
+def read_spec(env: Flat, task: str) -> Spec:
+    """What an environment tells of itself.
+
+    A channel between finite bounds is scaled by them, another one by what is measured.
+    """
+    lows, highs = _box(env)
+    names = _names(env)
+    actions = range(env.action_space.n)  # pyright: ignore[reportAttributeAccessIssue]
+    return Spec(
+        task=task,
+        observation=tuple(map(_channel, names, lows.tolist(), highs.tolist())),
+        action="action",
+        action_unit="1",
+        action_values=tuple(map(float, actions)),
+        dt=_sampling_time(env),
+        episode_steps=env.spec.max_episode_steps if env.spec else None,
+        solved_return=env.spec.reward_threshold if env.spec else None,
+    )
+
+
+def _box(env: Env) -> tuple[NDArray[Any], NDArray[Any]]:
+    space = env.observation_space
+    assert isinstance(space, gym.spaces.Box)
+    return space.low, space.high
+
+
+def _actions(env: Env, task: str, values: Sequence[float] | None) -> Sequence[Any]:
+    """What to give to the environment for each index; UprightError if its spaces do not fit."""
+    space = env.observation_space
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        raise UprightError(
+            f"task {task!r}: its observation is a {type(space).__name__}; flatten it with"
+            " gymnasium.wrappers.FlattenObservation where the environment is registered"
+        )
+    if not isinstance(space, gym.spaces.Box):
+        raise UprightError(
+            f"task {task!r}: its observation is {space}, no Box of numbers; turn it into one with"
+            " gymnasium.wrappers.TransformObservation where the environment is registered"
+        )
+    action = env.action_space
+    if isinstance(action, gym.spaces.Discrete):
+        return range(int(action.start), int(action.start + action.n))
+    if isinstance(action, gym.spaces.Box):
+        if values is not None and action.shape == (1,):
+            return list(np.array(values, action.dtype)[:, None])
+        raise UprightError(
+            f"task {task!r}: its action is continuous, Box of shape {action.shape}, and DQN"
+            " chooses among some; agents for Box are planned, until then offer some values with"
+            " gymnasium.wrappers.TransformAction"
+        )
+    raise UprightError(f"task {task!r}: its action is {action}; DQN needs Discrete")
+
+
+def _channel(name: str, low: float, high: float) -> Channel:
+    if not -_BOUND < low < high < _BOUND:
+        return Channel(name, "1", scale=None)
+    return Channel(name, "1", scale=(high - low) / 2, offset=(high + low) / 2)
+
+
+def _names(env: Flat) -> list[str]:
+    """Of the channels: the entries of the array that the environment itself returns."""
+    return [f"observation{list(index)}" for index in np.ndindex(*_box(env.env)[0].shape)]
+
+
+def _sampling_time(env: Env) -> float | None:
+    """From the plant's own attribute, as Gymnasium's environments call it, else from its video."""
+    inner: Any = env.unwrapped
+    candidates = [getattr(inner, "dt", None), getattr(inner, "tau", None)]
+    rate = env.metadata.get("render_fps")
+    if isinstance(rate, int | float) and rate > 0:
+        candidates.append(1 / rate)
+    numbers = (float(c) for c in candidates if isinstance(c, int | float))
+    return next((number for number in numbers if 0 < number < math.inf), None)
+
+
+@contextlib.contextmanager
+def _importable_from_here() -> Generator[None]:
+    """The user's own module may lie in the present folder; installed ones go first."""
+    here = os.getcwd()
+    added = here not in sys.path and "" not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _near(task: str) -> str:
+    """Registered ids that look alike."""
+    lower = {known.lower(): known for known in gym.registry}
+    near = difflib.get_close_matches(task.lower(), lower, n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(lower[match] for match in near)}?" if near else ""
+

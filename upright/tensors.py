@@ -1,0 +1,141 @@
+"""Named arrays and a JSON header in one file: what policies and checkpoints are made of.
+
+The container is safetensors. It is read by our own strict reader, so that a robot needs NumPy and
+nothing else, and so that a stranger's file can fail to load and can do nothing else.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upright.errors import UprightError
+
+_LARGEST_HEADER = 1 << 24  # bytes
+_DTYPES = {
+    "BOOL": "|b1",
+    "U8": "|u1",
+    "I32": "<i4",
+    "U32": "<u4",
+    "I64": "<i8",
+    "F32": "<f4",
+    "F64": "<f8",
+}
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def encode(tensors: Tensors, kind: str, version: int, header: Mapping[str, Any]) -> bytes:
+    """A file of this kind and version; every byte of it is under a checksum."""
+    # Only a machine that trains writes; the library is not needed where a policy is read.
+    from safetensors.numpy import save
+
+    sealed = _seal(
+        {"format": kind, "version": version, **header, "tensors_sha256": _digest(tensors)}
+    )
+    # One entry: the library writes several in an order that changes from time to time.
+    return save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, {"upright": sealed})
+
+
+def read(
+    path: Path, kind: str, version: int, largest: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Tensors and header of a file of this kind and version, of at most `largest` bytes.
+
+    Raises UprightError if it is missing, damaged, or something else.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UprightError(f"{path}: cannot be read (not a file)")
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > largest:
+                raise UprightError(f"{path}: larger than such a file can be")
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise UprightError(f"{path}: cannot be read ({error.strerror})") from None
+    name = kind.removeprefix("upright-")
+    try:
+        return _decode(content, kind, version)
+    except UprightError as error:
+        raise UprightError(f"{path}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        raise UprightError(f"{path}: not a {name} file, or damaged") from None
+
+
+def _decode(
+    content: bytes, kind: str, version: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    name = kind.removeprefix("upright-")
+    tensors, metadata = _read_safetensors(content, name)
+    if "upright" not in metadata:
+        raise UprightError(f"a safetensors file, but not a {name} of upright")
+    header = _unseal(metadata["upright"])
+    if header["format"] != kind:
+        raise UprightError(f"its format is {header['format']!r}, not {kind!r}")
+    if header["version"] != version:
+        raise UprightError(
+            f"{name} format {header['version']}; this version of upright reads {version}"
+        )
+    if header["tensors_sha256"] != _digest(tensors):
+        raise UprightError("damaged: its tensors do not match their checksum")
+    return tensors, header
+
+
+def _seal(header: dict[str, Any]) -> str:
+    """JSON whose last member, sha256, is the digest of the text without it."""
+    text = json.dumps(header, allow_nan=False)
+    return f'{text[:-1]}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}'
+
+
+def _unseal(sealed: str) -> dict[str, Any]:
+    text, _, digest = sealed.rpartition(', "sha256": ')
+    text += "}"
+    if digest != f'"{hashlib.sha256(text.encode()).hexdigest()}"}}':
+        raise UprightError("damaged: its header does not match its checksum")
+    return json.loads(text)
+
+
+def _digest(tensors: Tensors) -> str:
+    """SHA-256 over name, type, shape and little-endian bytes of all tensors, ordered by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+        digest.update(f"{name} {little.dtype.str} {list(tensor.shape)}\n".encode())
+        digest.update(little.data)
+    return digest.hexdigest()
+
+
+def _read_safetensors(
+    content: bytes, kind: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Tensors and metadata.
+
+    The format is eight bytes of header length, a JSON header, and the tensors' bytes; every offset
+    is checked.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(_LARGEST_HEADER, len(content) - 8):
+        raise UprightError(f"not a {kind} file, or cut off")
+    header = cast(dict[str, Any], json.loads(content[8 : 8 + length].decode()))
+    metadata = header.pop("__metadata__", {})
+    data = memoryview(content)[8 + length :]
+    tensors: dict[str, NDArray[Any]] = {}
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        shape = tuple(int(size) for size in entry["shape"])
+        begin, stop = entry["data_offsets"]
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        if begin != end or stop - begin != dtype.itemsize * np.prod(shape, dtype=int):
+            raise UprightError(f"damaged: tensor {name!r} does not fit the file")
+        if stop > len(data):
+            raise UprightError("cut off: it ends before its tensors do")
+        tensors[name] = np.frombuffer(data[begin:stop], dtype).reshape(shape)
+        end = stop
+    if end != len(data):
+        raise UprightError("damaged: it goes on after its tensors")
+    return tensors, metadata
