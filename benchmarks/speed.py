@@ -18,14 +18,16 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from peers.venv import PEERS, peer_python
 
 from upright.agents.dqn import DQN
 from upright.tasks import make_task
 from upright.training import engine, machine
-from upright.training.fused import Fused
-from upright.training.seeds import Fleet, Order
+from upright.training.config import Config
+from upright.training.drivers import make_driver
+from upright.training.fleet import Fleet, Order
 from upright.training.session import CHUNK
 
 WORKLOAD = DQN(
@@ -61,10 +63,21 @@ BARS = {
 class Upright:
     """A fleet that is compiled and warm."""
 
-    def __init__(self, seeds: int, chunks: int):
+    def __init__(self, driver: Literal["fused", "stepwise"], seeds: int, chunks: int):
         self.seeds, self.chunks = seeds, chunks
-        driver = Fused(make_task("CartPole-v1"), WORKLOAD, CHUNK, evaluation_episodes=1)
-        self.fleet = Fleet(driver, range(seeds))
+        config = Config(
+            task="CartPole-v1",
+            driver=driver,
+            preset="default",
+            agent=WORKLOAD,
+            seeds=tuple(range(seeds)),
+            steps=1_000_000,
+            episodes=None,
+            evaluate_every=CHUNK,
+            evaluation_episodes=1,
+            checkpoint_every=CHUNK,
+        )
+        self.fleet = Fleet(make_driver(config).crews(config.seeds, None, lambda: False))
         self.steps_per_second(chunks=1)
 
     def steps_per_second(self, chunks: int | None = None) -> float:
@@ -170,7 +183,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     arguments = parser.parse_args()
 
-    engine.keep_programs()
+    engine.prepare()
     samples = measure(arguments.rounds, arguments.sb3_steps)
     medians = {name: statistics.median(values) for name, values in samples.items()}
     compared = ratios(medians)

@@ -108,9 +108,7 @@ def test_target_follows_after_the_first_episode_and_then_every_interval():
     state = state_of(agent, ONLINE, TARGET)
     copied = []
     for ended in (False, True, True, True, False, True):
-        state = agent.advance(
-            state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(ended)
-        )
+        state = agent.advance(state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(ended))
         copied.append(bool(state.target_params.layers[0].weight[0, 0] == 1.0))
     assert copied == [False, True, False, False, False, True]
     assert (int(state.steps), int(state.episodes)) == (6, 4)
@@ -121,9 +119,7 @@ def test_target_follows_every_so_many_steps():
     state = state_of(agent, ONLINE, TARGET)
     copied = []
     for _ in range(4):
-        state = agent.advance(
-            state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(False)
-        )
+        state = agent.advance(state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(False))
         copied.append(bool(state.target_params.layers[0].weight[0, 0] == 1.0))
     assert copied == [False, True, False, True]
 

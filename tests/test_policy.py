@@ -241,6 +241,6 @@ def test_a_policy_cannot_have_a_module_imported(path, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     reseal(path, lambda header, tensors: header["spec"].update(task="evil:Robot-v0"))
-    with pytest.raises(UprightError, match="'evil:Robot-v0' is not known .* --task evil:Robot-v0"):
+    with pytest.raises(UprightError, match=r"is not known .* --task evil:Robot-v0"):
         upright.evaluate(load_policy(path), episodes=1)
     assert not (tmp_path / "exploded").exists()

@@ -13,8 +13,10 @@ import pytest
 from upright import UprightError
 from upright.agents.dqn import DQN
 from upright.tasks import make_task
+from upright.training.fleet import Fleet, Order
 from upright.training.fused import Fused
-from upright.training.seeds import Fleet, Order, check_seeds, parse_seeds
+from upright.training.fused_crew import FusedDriver
+from upright.training.seeds import check_seeds, parse_seeds
 
 SETTINGS = DQN(hidden=(32, 32), warmup_steps=50, epsilon_end=0.1, epsilon_decay_steps=400)
 
@@ -24,7 +26,8 @@ def fleet_results(seeds, chunks=(300, 300), vectorise=None, episodes=2**31 - 1):
     driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
     orders = {seed: [Order(steps, episodes, evaluate=True) for steps in chunks] for seed in seeds}
     logs, last = {seed: [] for seed in seeds}, {}
-    with Fleet(driver, seeds, vectorise) as fleet:
+    crews = FusedDriver(driver, vectorise).crews(tuple(seeds), None, lambda: False)
+    with Fleet(crews) as fleet:
         for result in fleet.run(lambda seed: orders[seed].pop(0) if orders[seed] else None):
             logs[result.seed].append(result.log)
             last[result.seed] = result

@@ -34,6 +34,9 @@ def run(tmp_path_factory):
 def test_the_folder_holds_what_the_design_says(run):
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert files == {
+        ".lock",
+        "checkpoints/000000000000.safetensors",
+        "checkpoints/000000001200.safetensors",
         "run.json",
         "episodes.csv",
         "evaluations.csv",

@@ -6,3 +6,7 @@ class UprightError(ValueError):
 
     The command line prints it as one line and exits with status 2.
     """
+
+
+class UprightWarning(UserWarning):
+    """Something that a user should know, and that does not stop the work."""

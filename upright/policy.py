@@ -69,6 +69,10 @@ class Policy:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, whole or not at all."""
+        write_atomically(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
         header = {
             "spec": self.spec.to_dict(),
             "network": {"activation": "relu", "sizes": self.sizes},
@@ -76,7 +80,18 @@ class Policy:
             "scale": self.scale.tolist(),
             "training": self.training,
         }
-        write_atomically(Path(path), tensors.encode(self._tensors(), FORMAT, VERSION, header))
+        return tensors.encode(self._tensors(), FORMAT, VERSION, header)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Policy":
+        """The inverse of `to_bytes`; raises UprightError if the content is anything else."""
+        arrays, header = tensors.decode(content, FORMAT, VERSION)
+        try:
+            return _decode(arrays, header)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            if isinstance(error, UprightError):
+                raise
+            raise UprightError("not a policy file, or damaged") from None
 
     def _tensors(self) -> dict[str, Floats]:
         """Named as in torch.nn.Sequential(Linear, ReLU, Linear, ...): the ReLUs count, too."""
@@ -90,14 +105,11 @@ class Policy:
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
     """Reads a policy file; raises UprightError if it is missing, damaged or something else."""
-    path = Path(path)
-    arrays, header = tensors.read(path, FORMAT, VERSION, _LARGEST_FILE)
+    content = tensors.read(Path(path), _LARGEST_FILE)
     try:
-        return _decode(arrays, header)
+        return Policy.from_bytes(content)
     except UprightError as error:
         raise UprightError(f"{path}: {error}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        raise UprightError(f"{path}: not a policy file, or damaged") from None
 
 
 def _decode(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> Policy:

@@ -4,20 +4,22 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
+from upright.errors import UprightError, UprightWarning
 from upright.files import make_folder, write_atomically
 from upright.policy import Policy, load_policy
 
-FORMAT, VERSION = "upright-run", 1
+FORMAT, VERSION = "upright-run", 2
 _MEMBERS = {"status", "started", "command", "config", "spec", "seeds", "results"}
 
 COLUMNS = {
@@ -95,21 +97,29 @@ class Run:
 
 
 class RunWriter:
-    """A run folder, to be written; a context that closes its files."""
+    """A run folder, to be written by one process at a time; a context that closes its files."""
 
     def __init__(self, path: Path, info: dict[str, Any]):
-        """Raises UprightError if the folder cannot be made or is not empty."""
+        """Of a folder that this process has locked; see `create` and `reopen`."""
         self.path = path
-        self.info: dict[str, Any] = {
+        self.info = info
+        self._files: dict[str, TextIO] = {}
+        self._made: list[Path] = []  # what is removed if nothing was learned, in this order
+        self._lock = FileLock(path / ".lock", blocking=False)
+
+    @classmethod
+    def create(cls, path: Path, info: dict[str, Any]) -> "RunWriter":
+        """A new folder. Raises UprightError if it cannot be made or is not empty."""
+        header = {
             "format": FORMAT,
             "version": VERSION,
             "status": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            **info,
+            "warnings": [],
         }
-        self._text()  # what JSON cannot hold fails here, before anything is written
-        self._files: dict[str, TextIO] = {}
-        self._made = not path.exists()
+        writer = cls(path, {**header, **info})
+        writer._text()  # what JSON cannot hold fails here, before anything is written
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         make_folder(path)
         try:
             if any(path.iterdir()):
@@ -117,18 +127,60 @@ class RunWriter:
                 raise UprightError(f"{path}: {what}; choose another folder with --out")
         except OSError as error:
             raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+        names = (".lock", *(f"{name}.csv" for name in COLUMNS), "run.json")
+        writer._made = [*(path / name for name in names), path / "policies", *missing[:1]]
         try:
+            writer._acquire()
             make_folder(path / "policies")
-            for name, columns in COLUMNS.items():
-                self._files[name] = (path / f"{name}.csv").open("w", newline="")
-                self.append(name, [columns])
-            self.save_info()
+            writer.rewind({})
+            writer.save_info()
         except UprightError:
-            self._discard()
+            writer._discard()
             raise
+        return writer
+
+    @classmethod
+    def reopen(cls, path: Path) -> "RunWriter":
+        """A folder to go on with. Raises UprightError if it is none or another process has it."""
+        run = Run(path)
+        writer = cls(path, run.info)
+        writer._acquire()
+        writer.info = Run(path).info  # whoever had the lock may have just finished
+        return writer
+
+    def rewind(self, sizes: Mapping[str, int]) -> None:
+        """Cuts the CSV files back to these sizes [bytes], or to their first line.
+
+        Raises UprightError if one is shorter.
+        """
+        for name, columns in COLUMNS.items():
+            path = self.path / f"{name}.csv"
+            try:
+                self._files[name] = file = path.open("r+" if sizes else "w", newline="")
+                if not sizes:
+                    csv.writer(file).writerow(columns)
+                    file.flush()
+                    continue
+                if file.seek(0, os.SEEK_END) < sizes[name]:
+                    raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
+                file.seek(sizes[name])
+                file.truncate()
+            except OSError as error:
+                raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def sizes(self) -> dict[str, int]:
+        """Of the CSV files [bytes], once they are on the disk."""
+        try:
+            for file in self._files.values():
+                os.fsync(file.fileno())
+            return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
         except OSError as error:
-            self._discard()
-            raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+            raise UprightError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def warn(self, text: str) -> None:
+        """In run.json, and as a Python warning."""
+        self.info["warnings"].append(text)
+        warnings.warn(text, UprightWarning, stacklevel=2)
 
     def append(self, name: str, rows: Iterable[Sequence[object]]) -> None:
         """Rows of `COLUMNS[name]`, in the file at once. Raises UprightError on a full disk."""
@@ -144,6 +196,14 @@ class RunWriter:
         self.info.update(changes)
         write_atomically(self.path / "run.json", self._text().encode())
 
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UprightError(f"{self.path}: another process is writing this run") from None
+        except OSError as error:
+            raise UprightError(f"{self.path}: cannot be written ({error.strerror})") from None
+
     def _text(self) -> str:
         return json.dumps(self.info, indent=2, allow_nan=False)
 
@@ -156,10 +216,15 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
-        if error is None:
-            return
-        if not any((self.path / "policies").glob("*")):
+        try:
+            if error is not None:
+                self._note_end(kind)
+        finally:
+            self._close()
+            self._lock.release()
+
+    def _note_end(self, kind: type[BaseException] | None) -> None:
+        if self._made and not any((self.path / "policies").glob("*")):
             self._discard()  # nothing has been learned: leave nothing half written
             return
         with contextlib.suppress(UprightError):
@@ -173,12 +238,17 @@ class RunWriter:
     def _discard(self) -> None:
         """Removes what was made here, and nothing else."""
         self._close()
+        self._lock.release()
         with contextlib.suppress(OSError):
-            for name in ("run.json", *(f"{name}.csv" for name in COLUMNS)):
-                (self.path / name).unlink(missing_ok=True)
-            (self.path / "policies").rmdir()
-            if self._made:
-                self.path.rmdir()
+            for path in (self.path / "checkpoints").glob("*.safetensors"):
+                path.unlink()
+            (self.path / "checkpoints").rmdir()
+        with contextlib.suppress(OSError):
+            for path in self._made:
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def policy_path(run: Path, seed: int, last: bool = False) -> Path:

@@ -39,32 +39,39 @@ def encode(tensors: Tensors, kind: str, version: int, header: Mapping[str, Any])
         {"format": kind, "version": version, **header, "tensors_sha256": _digest(tensors)}
     )
     # One entry: the library writes several in an order that changes from time to time.
-    return save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, {"upright": sealed})
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    return save(contiguous, {"upright": sealed})
 
 
-def read(
-    path: Path, kind: str, version: int, largest: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and header of a file of this kind and version, of at most `largest` bytes.
-
-    Raises UprightError if it is missing, damaged, or something else.
-    """
+def read(path: Path, largest: int) -> bytes:
+    """The content of a file of at most `largest` bytes; raises UprightError if that fails."""
     try:
         if path.exists() and not path.is_file():
             raise UprightError(f"{path}: cannot be read (not a file)")
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > largest:
-                raise UprightError(f"{path}: larger than such a file can be")
-            content = file.read(largest + 1)
+            content = file.read(min(largest, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise UprightError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > largest:
+        raise UprightError(f"{path}: larger than such a file can be")
+    return content
+
+
+def decode(
+    content: bytes, kind: str, version: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Tensors and header of a file of this kind and version.
+
+    Raises UprightError if it is damaged or something else.
+    """
     name = kind.removeprefix("upright-")
     try:
         return _decode(content, kind, version)
-    except UprightError as error:
-        raise UprightError(f"{path}: {error}") from None
+    except UprightError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        raise UprightError(f"{path}: not a {name} file, or damaged") from None
+        raise UprightError(f"not a {name} file, or damaged") from None
 
 
 def _decode(
@@ -104,15 +111,13 @@ def _digest(tensors: Tensors) -> str:
     """SHA-256 over name, type, shape and little-endian bytes of all tensors, ordered by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+        little = np.asarray(tensor, tensor.dtype.newbyteorder("<"), order="C")
         digest.update(f"{name} {little.dtype.str} {list(tensor.shape)}\n".encode())
         digest.update(little.data)
     return digest.hexdigest()
 
 
-def _read_safetensors(
-    content: bytes, kind: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _read_safetensors(content: bytes, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Tensors and metadata.
 
     The format is eight bytes of header length, a JSON header, and the tensors' bytes; every offset

@@ -1,10 +1,11 @@
-"""Uniform replay: a ring of transitions."""
+"""Uniform replay: a ring of transitions, in a compiled program or on the host."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt32
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 
 class Transition(NamedTuple):
@@ -58,3 +59,56 @@ def unpack(rows: Float[Array, "B row"]) -> Transition:
         discount=discount,
         next_observation=rows[:, size : 2 * size],
     )
+
+
+def stored(replay: Replay) -> Replay:
+    """Without the rows that nothing was written to: for a file."""
+    return replay._replace(rows=replay.rows[: int(replay.added)])
+
+
+def restored(replay: Replay, capacity: int) -> Replay:
+    """The inverse of `stored`."""
+    rows = jnp.zeros((capacity, replay.rows.shape[1]))
+    return replay._replace(rows=rows.at[: len(replay.rows)].set(replay.rows))
+
+
+class HostReplay:
+    """The replays of S seeds that go on in step, in NumPy.
+
+    A compiled program that is called for every step would copy a replay that it was given.
+    """
+
+    def __init__(self, seeds: int, capacity: int, observation_size: int):
+        self._rows = np.zeros((seeds, capacity, 2 * observation_size + 3), np.float32)
+        self._lanes = np.arange(seeds)[:, None, None]
+        self.added = 0  # ever, to each
+
+    def add(
+        self,
+        observation: Float[np.ndarray, "S O"],
+        action: Int[np.ndarray, " S"],
+        reward: Float[np.ndarray, " S"],
+        discount: Shaped[np.ndarray, " S"],
+        next_observation: Float[np.ndarray, "S O"],
+    ) -> None:
+        """One transition for each seed, as `add` does."""
+        size = observation.shape[-1]
+        row = self._rows[:, self.added % self._rows.shape[1]]
+        row[:, :size] = observation
+        row[:, size : 2 * size] = next_observation
+        row[:, 2 * size :] = np.stack([action, reward, discount], axis=-1)
+        self.added += 1
+
+    def sample(self, bits: UInt32[np.ndarray, "S G B"]) -> Float[np.ndarray, "S G B row"]:
+        """Packed rows, drawn as `sample` does."""
+        held = np.uint32(min(self.added, self._rows.shape[1]))
+        return self._rows[self._lanes, bits % held]
+
+    def stored(self, seed: int) -> Replay:
+        """Of the seed at this place, as `stored`."""
+        return Replay(jnp.array(self._rows[seed, : self.added]), jnp.array(self.added, jnp.int32))
+
+    def restore(self, seed: int, replay: Replay) -> None:
+        """The inverse of `stored`; `added` must be the same for all."""
+        self._rows[seed, : len(replay.rows)] = replay.rows
+        self.added = int(replay.added)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 _SMALLEST = 1e-6  # standard deviation below which a channel counts as constant [its unit]
 
@@ -16,8 +16,8 @@ _SMALLEST = 1e-6  # standard deviation below which a channel counts as constant 
 class Moments(NamedTuple):
     """Of all observations so far."""
 
-    measured: Bool[Array, " O"]  # the channels whose scaling follows from these
-    count: Int[Array, ""]
+    measured: Float[Array, " O"]  # 1 for a channel whose scaling follows from these, else 0
+    observed: Int[Array, ""]
     mean: Float[Array, " O"]
     squares: Float[Array, " O"]  # sum of squared deviations from the mean
 
@@ -25,11 +25,11 @@ class Moments(NamedTuple):
     def init(measured: Sequence[bool]) -> "Moments":
         """Of no observation yet."""
         zeros = jnp.zeros(len(measured))
-        return Moments(jnp.array(measured), jnp.zeros((), jnp.int32), zeros, zeros)
+        return Moments(jnp.array(measured, jnp.float32), jnp.zeros((), jnp.int32), zeros, zeros)
 
     def add(self, observation: Float[Array, " O"]) -> "Moments":
         """With one observation more."""
-        count = self.count + 1
+        count = self.observed + 1
         deviation = observation - self.mean
         mean = self.mean + deviation / count
         squares = self.squares + deviation * (observation - mean)
@@ -39,9 +39,9 @@ class Moments(NamedTuple):
         self, offset: Float[Array, " O"], scale: Float[Array, " O"]
     ) -> tuple[Float[Array, " O"], Float[Array, " O"]]:
         """Mean and standard deviation where measured, else what is given; a constant keeps 1."""
-        deviation = jnp.sqrt(self.squares / self.count)
+        deviation = jnp.sqrt(self.squares / self.observed)
         deviation = jnp.where(deviation > _SMALLEST, deviation, 1.0)
         return (
-            jnp.where(self.measured, self.mean, offset),
-            jnp.where(self.measured, deviation, scale),
+            jnp.where(self.measured > 0, self.mean, offset),
+            jnp.where(self.measured > 0, deviation, scale),
         )

@@ -264,7 +264,7 @@ def print_policy(policy: Policy) -> None:
             "task": spec.task,
             "network": f"{'-'.join(map(str, policy.sizes))}, ReLU",
             "actions": f"{spec.action} of {', '.join(f'{v:g}' for v in spec.action_values)}"
-            f" {spec.action_unit}, every {spec.dt:g} s",
+            f" {spec.action_unit}" + (f", every {spec.dt:g} s" if spec.dt else ""),
             "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"
             f" step {training.get('step', '?')}",
             "evaluation": ", ".join(f"{key} {value:g}" for key, value in evaluation.items()),

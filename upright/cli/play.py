@@ -38,7 +38,9 @@ class Command:
                 raise UprightError(f"{path}: --{ending[1:]} needs a name that ends in {ending}")
         files = [path for path in named.values() if path]
         episode = play(policy, files=files, task=self.task, seed=self.seed)
-        shown = f"{episode.steps} steps, {episode.seconds:g} s, from start state {self.seed}"
-        print(f"return {episode.total:g} in {shown}")
+        shown = f"{episode.steps} steps"
+        if episode.seconds is not None:
+            shown += f", {episode.seconds:g} s"
+        print(f"return {episode.total:g} in {shown}, from start state {self.seed}")
         for path in files:
             print(f"wrote {path}")

@@ -1,9 +1,10 @@
 """Greedy episodes of a policy in Gymnasium's own environment: the final judgement."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -50,40 +51,67 @@ def evaluate(
     if seed < 0:
         raise UprightError(f"seed is {seed}; it must be at least 0")
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
-    reset_seeds = tuple(np.random.SeedSequence(seed).generate_state(episodes).tolist())
-    parts = [
-        _run_together(policy, task, reset_seeds[first : first + _TOGETHER])
-        for first in range(0, episodes, _TOGETHER)
-    ]
-    returns, lengths = map(np.concatenate, zip(*parts, strict=True))
-    return Evaluation(returns, lengths, reset_seeds)
+    reset_seeds = start_seeds(seed, episodes)
+    parts: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+    for first in range(0, episodes, _TOGETHER):
+        some = Episodes(lambda: make_env(policy, task), reset_seeds[first : first + _TOGETHER])
+        with contextlib.closing(some):
+            parts.append(some.run(policy))
+    returns, lengths = zip(*parts, strict=True)
+    return Evaluation(np.concatenate(returns), np.concatenate(lengths), reset_seeds)
 
 
-def _run_together(
-    policy: Policy, task: str | None, reset_seeds: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns and lengths of some episodes in step, so that the policy acts on all at once."""
-    episodes = len(reset_seeds)
-    with contextlib.ExitStack() as stack:
-        envs = [
-            stack.enter_context(contextlib.closing(make_env(policy, task))) for _ in range(episodes)
-        ]
-        observations = np.stack(
-            [env.reset(seed=s)[0] for env, s in zip(envs, reset_seeds, strict=True)]
-        )
+def start_seeds(seed: int, episodes: int) -> tuple[int, ...]:
+    """For `env.reset(seed=...)`: the start states that belong to a seed of an evaluation."""
+    return tuple(np.random.SeedSequence(seed).generate_state(episodes).tolist())
+
+
+class Episodes:
+    """Greedy episodes from fixed start states, in environments that stay open."""
+
+    def __init__(self, make: Callable[[], bridge.Flat], reset_seeds: Sequence[int]):
+        self._make = make
+        self._reset_seeds = reset_seeds
+        self._envs: list[bridge.Flat] = []
+
+    def run(self, policy: Policy) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Returns and lengths. In step, so that the policy acts on all observations at once.
+
+        Raises UprightError if an environment fails.
+        """
+        if not self._envs:
+            self._envs = [self._make() for _ in self._reset_seeds]
+        episodes = len(self._envs)
+        observations = np.stack([self._guarded(i, "reset")[0] for i in range(episodes)])
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         running = np.arange(episodes)
         while len(running):
             actions = policy.act(observations[running])
             going_on = np.ones(len(running), bool)
-            for index, (episode, action) in enumerate(zip(running, actions, strict=True)):
-                observation, reward, terminated, truncated, _ = envs[episode].step(action)
+            for index, episode in enumerate(running.tolist()):
+                observation, reward, terminated, truncated, _ = self._guarded(
+                    episode, "step", actions[index]
+                )
                 observations[episode] = observation
                 returns[episode] += float(reward)
                 lengths[episode] += 1
                 going_on[index] = not (terminated or truncated)
             running = running[going_on]
-    return returns, lengths
+        return returns, lengths
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+    def _guarded(self, episode: int, what: Literal["reset", "step"], *action: Any) -> Any:
+        env, seed = self._envs[episode], self._reset_seeds[episode]
+        try:
+            return env.reset(seed=seed) if what == "reset" else env.step(*action)
+        except Exception as error:
+            name = type(error).__name__
+            raise UprightError(
+                f"the environment raised {name}: {error} (reset seed {seed})"
+            ) from error
 
 
 def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.Flat:
@@ -100,7 +128,7 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
     env = bridge.make_env(name, policy.spec.action_values, **options)
-    sizes = env.observation_space.shape[0], env.action_space.n
+    sizes = env.observation_size, env.action_count
     expected = policy.spec.observation_size, policy.spec.action_count
     if sizes != expected:
         env.close()

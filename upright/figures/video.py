@@ -22,6 +22,7 @@ from upright.policy import Policy, load_policy
 _INSTALL = "in upright's folder: pip install '.[render]'"
 _NO_DISPLAY = "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
 _GIF_SECONDS = 0.04  # per frame; browsers play a GIF's shorter delays slowly
+_UNKNOWN_DT = 0.04  # the sampling time of a task that does not tell [s]
 
 Frame = NDArray[np.uint8]
 
@@ -32,7 +33,7 @@ class Episode:
 
     total: float  # undiscounted return
     steps: int
-    seconds: float  # of the task's time
+    seconds: float | None  # of the task's time, where its sampling time is known
 
 
 def play(
@@ -64,7 +65,7 @@ def play(
     with _without_display():
         episode, frames = _run(policy, task, seed, "rgb_array")
     for path in paths:
-        content = (_gif if path.suffix == ".gif" else _mp4)(frames, policy.spec.dt)
+        content = (_gif if path.suffix == ".gif" else _mp4)(frames, policy.spec.dt or _UNKNOWN_DT)
         make_folder(path.parent)
         write_atomically(path, content)
     return episode
@@ -94,7 +95,8 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
         if type(error).__module__.partition(".")[0] != "pygame":
             raise
         raise UprightError(f"cannot render ({error})") from None
-    return Episode(total, steps, round(steps * policy.spec.dt, 9)), frames
+    dt = policy.spec.dt
+    return Episode(total, steps, None if dt is None else round(steps * dt, 9)), frames
 
 
 def _has_display() -> bool:

@@ -25,7 +25,7 @@ Observation = NDArray[np.float32]
 _BOUND = 1e6
 
 
-class Flat(gym.Wrapper[Observation, int, Any, Any]):
+class Flat(gym.Wrapper[Observation, Any, Any, Any]):
     """An observation is a vector of float32, an action an index from 0 on."""
 
     def __init__(self, env: Env, actions: Sequence[Any]):
@@ -35,6 +35,8 @@ class Flat(gym.Wrapper[Observation, int, Any, Any]):
         low, high = (np.ravel(limit).astype(np.float32) for limit in _box(env))
         self.observation_space = gym.spaces.Box(low, high)
         self.action_space = gym.spaces.Discrete(len(actions))
+        self.observation_size = len(low)
+        self.action_count = len(actions)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -43,8 +45,8 @@ class Flat(gym.Wrapper[Observation, int, Any, Any]):
         return np.asarray(observation, np.float32).ravel(), info
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, *outcome = self.env.step(self._actions[action])
-        return np.asarray(observation, np.float32).ravel(), *outcome
+        observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
+        return np.asarray(observation, np.float32).ravel(), reward, terminated, truncated, info
 
 
 def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -> Flat:
@@ -82,13 +84,12 @@ def read_spec(env: Flat, task: str) -> Spec:
     """
     lows, highs = _box(env)
     names = _names(env)
-    actions = range(env.action_space.n)  # pyright: ignore[reportAttributeAccessIssue]
     return Spec(
         task=task,
         observation=tuple(map(_channel, names, lows.tolist(), highs.tolist())),
         action="action",
         action_unit="1",
-        action_values=tuple(map(float, actions)),
+        action_values=tuple(map(float, range(env.action_count))),
         dt=_sampling_time(env),
         episode_steps=env.spec.max_episode_steps if env.spec else None,
         solved_return=env.spec.reward_threshold if env.spec else None,
@@ -173,4 +174,3 @@ def _near(task: str) -> str:
     lower = {known.lower(): known for known in gym.registry}
     near = difflib.get_close_matches(task.lower(), lower, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(lower[match] for match in near)}?" if near else ""
-

@@ -7,7 +7,14 @@ from typing import Any
 import jax
 
 
-def keep_programs() -> None:
+def prepare() -> None:
+    """Before the first computation."""
+    # A call that is handed to another thread and waited for costs more than a small network.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _keep_programs()
+
+
+def _keep_programs() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX was told of another place."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upright" / "jax"

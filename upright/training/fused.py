@@ -12,6 +12,8 @@ from upright.agents.dqn import DQN
 from upright.agents.replay import Replay, Transition
 from upright.evaluation import native
 from upright.tasks.task import Task, TimeStep
+from upright.training import noise
+from upright.training.fleet import Step
 
 
 class Carry(NamedTuple):
@@ -26,17 +28,6 @@ class Carry(NamedTuple):
     healthy: Bool[Array, ""]  # no loss and no parameter is NaN or infinite
 
 
-class Step(NamedTuple):
-    """What is recorded of one step: one row of numbers, or the columns of many."""
-
-    ended: Float[Array, "*T"]  # 1 where an episode ended
-    episode_return: Float[Array, "*T"]  # so far, this step included
-    episode_length: Float[Array, "*T"]
-    terminated: Float[Array, "*T"]
-    loss: Float[Array, "*T"]  # mean over the gradient steps; 0 during warm-up
-    q_mean: Float[Array, "*T"]
-
-
 @dataclass(frozen=True)
 class Fused:
     """Drives one seed; pure functions, to be compiled with the seed axis by `training.seeds`."""
@@ -47,12 +38,12 @@ class Fused:
     evaluation_episodes: int
 
     def init(self, key: PRNGKeyArray) -> Carry:
-        agent_key, reset_key, run_key = jax.random.split(key, 3)
+        keys = noise.keys(key)
         return Carry(
-            key=run_key,
-            agent=self.agent.init(agent_key, self.task.spec),
+            key=keys.run,
+            agent=self.agent.init(keys.agent, self.task.spec),
             replay=replay.init(self.agent.replay_size, self.task.spec.observation_size),
-            environment=self.task.reset(reset_key),
+            environment=self.task.reset(keys.reset),
             episode_return=jnp.zeros(()),
             episode_length=jnp.zeros((), jnp.int32),
             healthy=jnp.array(True),
@@ -67,14 +58,14 @@ class Fused:
         taken, and as many rows of `Step`.
         """
         start = carry.agent.steps
-        noise = jax.vmap(self.draw, (None, 0))(carry.key, start + jnp.arange(self.chunk))
+        noises = jax.vmap(self.draw, (None, 0))(carry.key, start + jnp.arange(self.chunk))
 
         def unfinished(loop: _Loop) -> Bool[Array, ""]:
             more = (loop.taken < steps) & (loop.carry.agent.episodes < episodes)
             return more & loop.carry.healthy
 
         def step(loop: _Loop) -> _Loop:
-            carry, record = self._step(loop.carry, jax.tree.map(lambda x: x[loop.taken], noise))
+            carry, record = self._step(loop.carry, jax.tree.map(lambda x: x[loop.taken], noises))
             return _Loop(loop.taken + 1, carry, loop.log.at[loop.taken].set(jnp.stack(record)))
 
         log = jnp.zeros((self.chunk, len(Step._fields)))
@@ -100,20 +91,16 @@ class Fused:
         return jax.random.split(root, self.evaluation_episodes)
 
     def draw(self, key: PRNGKeyArray, step: Int[Array, ""]) -> "_StepNoise":
-        act_key, replay_key, reset_key = jax.random.split(jax.random.fold_in(key, step), 3)
-        shape = self.agent.gradient_steps, self.agent.batch_size
-        return _StepNoise(
-            act=self.agent.draw(act_key, self.task.spec),
-            replay=jax.random.bits(replay_key, shape),
-            reset=self.task.reset(reset_key),
-        )
+        """All that a step leaves to chance, drawn for many steps at once."""
+        drawn = noise.draw(self.agent, self.task.spec, key, step)
+        return _StepNoise(drawn.act, drawn.replay, self.task.reset(drawn.reset))
 
-    def _step(self, carry: Carry, noise: "_StepNoise") -> tuple[Carry, Step]:
+    def _step(self, carry: Carry, drawn: "_StepNoise") -> tuple[Carry, Step]:
         observation = self.task.observe(carry.environment)
-        action = self.agent.act(carry.agent, observation, noise.act)
+        action = self.agent.act(carry.agent, observation, drawn.act)
         environment, timestep = self.task.step(carry.environment, action)
         memory = replay.add(carry.replay, _transition(observation, action, timestep))
-        agent, metrics = self._learn(carry.agent, memory, noise.replay)
+        agent, metrics = self._learn(carry.agent, memory, drawn.replay)
         ended = timestep.terminated | timestep.truncated
         total = carry.episode_return + timestep.reward
         length = carry.episode_length + 1
@@ -122,7 +109,7 @@ class Fused:
             agent=self.agent.advance(agent, observation, ended),
             replay=memory,
             environment=jax.tree.map(
-                lambda fresh, present: jnp.where(ended, fresh, present), noise.reset, environment
+                lambda fresh, present: jnp.where(ended, fresh, present), drawn.reset, environment
             ),
             episode_return=jnp.where(ended, 0, total),
             episode_length=jnp.where(ended, 0, length),
@@ -159,7 +146,7 @@ class Fused:
 
 
 class _StepNoise(NamedTuple):
-    """All random numbers of one step."""
+    """All random numbers of one step, made into what the step needs."""
 
     act: dqn.Noise
     replay: UInt32[Array, "G B"]

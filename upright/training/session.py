@@ -1,56 +1,36 @@
-"""One training under way: the orders for each seed, and the books."""
+"""One training under way: the orders for each seed, and the books.
+
+What happens does not depend on interruptions. Rows are written, and policies evaluated, at steps
+that are fixed from the beginning; in between the log of a seed waits. A checkpoint holds all that
+there is at that moment. When the training ends, by its budget or by Ctrl-C, the last checkpoint is
+written first and then the books are closed; going on from the checkpoint forgets the closing.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from upright.agents.dqn import DQN
 from upright.errors import UprightError
 from upright.evaluation.episodes import evaluate
 from upright.policy import Policy
 from upright.runs import RunWriter, policy_path
-from upright.training.fused import Fused, Step
+from upright.training import checkpoints
+from upright.training.checkpoints import Checkpoint
+from upright.training.config import Config
+from upright.training.fleet import Crew, Driver, Fleet, Order, Result, Step
 from upright.training.interrupt import Interrupt
-from upright.training.seeds import Fleet, Order, Result
 
-CHUNK = 1000  # steps in one call of the compiled program: about a tenth of a second
+CHUNK = 1000  # steps between two rows of averages for each seed
 JUDGEMENT_EPISODES = 100  # of each kept policy, in Gymnasium, after the training
 JUDGEMENT_SEED = 2026  # apart from the start states by which training keeps its best
 _NO_LIMIT = 2**31 - 1  # of episodes
+_NO_ROWS = np.zeros((0, len(Step._fields)), np.float32)
 _WATCH_SECONDS = 0.1  # between two calls of the watcher: a status looks at every seed
-
-
-@dataclass(frozen=True)
-class Config:
-    """What is asked of a training; checked when it is made."""
-
-    task: str
-    preset: str
-    agent: DQN
-    seeds: tuple[int, ...]
-    steps: int | None  # budget for each seed: steps of the environment,
-    episodes: int | None  # or episodes
-    evaluate_every: int  # steps between greedy evaluations
-    evaluation_episodes: int  # start states of one evaluation, the same each time
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.episodes is not None:
-            raise UprightError("both steps and episodes are given; a training has one budget")
-        for name in ("steps", "episodes", "evaluate_every", "evaluation_episodes"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and 1 <= value < 2**31):
-                raise UprightError(
-                    f"{name} is {value}; it must be a whole number from 1 on, below 2^31"
-                )
-        if self.steps is not None and self.steps <= self.agent.warmup_steps:
-            raise UprightError(
-                f"steps is {self.steps}, but learning starts after {self.agent.warmup_steps} steps"
-                " (agent.warmup_steps)"
-            )
 
 
 @dataclass(frozen=True)
@@ -77,13 +57,21 @@ class SeedRecord:
     """How far one seed is, and the policies that it leaves."""
 
     seed: int
-    state: Literal["running", "finished", "interrupted", "diverged"] = "running"
+    state: Literal["running", "finished", "interrupted", "diverged", "failed"] = "running"
     steps: int = 0
     episodes: int = 0
-    evaluated: bool = False  # at the present step
-    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))  # latest ones
+    written: int = 0  # steps whose rows are in the CSV files
+    # returns of the latest episodes
+    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
     kept: Policy | None = None  # best by evaluation, of equal ones the latest
     last: Policy | None = None  # latest one evaluated
+    error: str | None = None  # why it failed
+    waiting: list[NDArray[np.float32]] = field(default_factory=list[NDArray[np.float32]])
+
+    @property
+    def evaluated(self) -> bool:
+        """At the present step."""
+        return self.last is not None and self.last.training["step"] == self.steps
 
     @property
     def kept_return(self) -> float:
@@ -104,6 +92,7 @@ class SeedRecord:
             "episodes": self.episodes,
             "kept": self.kept.training if self.kept else None,
             "last": self.last.training if self.last else None,
+            **({"error": self.error} if self.error else {}),
         }
 
 
@@ -111,48 +100,148 @@ class Session:
     """Learns, then judges; all that happens is in the run folder as soon as it is known."""
 
     def __init__(
-        self, config: Config, driver: Fused, writer: RunWriter, interrupt: Interrupt, watch: Watch
+        self, config: Config, driver: Driver, writer: RunWriter, interrupt: Interrupt, watch: Watch
     ):
         self.config = config
         self.driver = driver
-        self.spec = driver.task.spec
+        self.spec = driver.spec
         self.writer = writer
         self.interrupt = interrupt
         self.watch = watch
         self.records = {seed: SeedRecord(seed) for seed in config.seeds}
+        self.resumed: Checkpoint | None = None
+        self.leg_end = 0  # the next checkpoint [steps of each seed]
         self.started = 0.0  # of the training itself, by the monotonic clock [s]
+        self.steps_before = 0  # of this process, over all seeds
         self.timings: dict[str, float] = {}
+
+    def restore(self) -> None:
+        """Goes on from the newest usable checkpoint; where there is none yet, from the beginning.
+
+        Raises UprightError if there are some, and all are damaged.
+        """
+        folder = self.writer.path / "checkpoints"
+        self.resumed, complaints = checkpoints.newest(folder, self.driver.template())
+        for complaint in complaints:
+            self.writer.warn(f"{complaint}; the checkpoint before it is used")
+        if self.resumed is None:
+            self.writer.rewind({})
+            return
+        header = self.resumed.header
+        self.writer.rewind(header["csv"])
+        for fields in header["records"]:
+            record = self.records[fields["seed"]]
+            for name in ("state", "steps", "episodes", "written"):
+                setattr(record, name, fields[name])
+            record.returns.extend(fields["returns"])
+            record.waiting = [self.resumed.arrays[record.seed]["waiting"]]
+            record.kept = self.restore_policy(record, "kept")
+            record.last = self.restore_policy(record, "last")
+        self.save_best()
+        self.steps_before = self.steps
 
     def learn(self) -> None:
         """Trains until every seed has used up its budget, has diverged or was interrupted."""
         self.watch(Status("compiling", 0.0))
         begin = time.monotonic()
-        with Fleet(self.driver, self.config.seeds) as fleet:
+        states = self.resumed.states if self.resumed else None
+        crews = self.driver.crews(self.config.seeds, states, lambda: self.interrupt.requested)
+        with Fleet(crews, inline=self.driver.inline) as fleet:
+            self.note_strays(crews)
             self.started, shown = time.monotonic(), -np.inf
-            for result in fleet.run(self.next_order):
-                self.take(result)
-                if time.monotonic() - shown >= _WATCH_SECONDS and self.steps:
-                    shown = time.monotonic()
-                    self.watch(self.status())
+            if not self.resumed:
+                self.save_checkpoint(fleet)
+            while running := [r for r in self.records.values() if self.plan(r)]:
+                every = self.config.checkpoint_every
+                self.leg_end = (min(r.steps for r in running) // every + 1) * every
+                for result in fleet.run(self.next_order, self.turn):
+                    self.take(result)
+                    if time.monotonic() - shown >= _WATCH_SECONDS and self.steps:
+                        shown = time.monotonic()
+                        self.watch(self.status())
+                self.save_checkpoint(fleet)
+            self.close(fleet)
             self.watch(self.status())
         self.timings["compile_s"] = round(self.started - begin, 3)
         self.timings["training_s"] = round(time.monotonic() - self.started, 3)
         self.finish()
 
-    def next_order(self, seed: int) -> Order | None:
-        """Chunks up to the next evaluation; the first order and the last one only evaluate."""
-        record, config = self.records[seed], self.config
-        episodes = config.episodes or _NO_LIMIT
-        left = min(CHUNK, (config.steps or np.inf) - record.steps)
-        done = left == 0 or record.episodes >= episodes
-        if record.state == "running" and record.evaluated and (done or self.interrupt.requested):
-            self.end(record, "finished" if done else "interrupted")
-        if record.state != "running":
+    def plan(self, record: SeedRecord) -> Order | None:
+        """What a seed does next: on to its next row. None: nothing, it has ended."""
+        episodes = self.config.episodes or _NO_LIMIT
+        if record.state != "running" or self.interrupt.requested:
             return None
-        if done or self.interrupt.requested or record.last is None:
+        if record.last is None:
             return Order(0, episodes, evaluate=True)
-        to_evaluation = config.evaluate_every - record.steps % config.evaluate_every
-        return Order(int(min(left, to_evaluation)), episodes, evaluate=left >= to_evaluation)
+        row = self.next_row(record.written)
+        if record.steps == row:  # its evaluation had failed
+            return Order(0, episodes, evaluate=row % self.config.evaluate_every == 0)
+        end = min(row, self.config.steps or row)
+        if record.steps == end or record.episodes >= episodes:
+            return None
+        due = end % self.config.evaluate_every == 0
+        return Order(end - record.steps, episodes, evaluate=due)
+
+    def next_order(self, seed: int) -> Order | None:
+        """As planned, but not beyond the next checkpoint."""
+        record = self.records[seed]
+        order, left = self.plan(record), self.leg_end - record.steps
+        if order is None or order.steps <= left:
+            return order
+        return replace(order, steps=left, evaluate=False) if left else None
+
+    def next_row(self, written: int) -> int:
+        """The step of the row after the one at step `written`."""
+        every = (CHUNK, self.config.evaluate_every)
+        return min((written // steps + 1) * steps for steps in every)
+
+    def turn(self, seed: int) -> tuple[bool, int, int]:
+        """Whose results come first: whoever is behind; so rows are always in the same order."""
+        record = self.records[seed]
+        return record.last is not None, record.written, self.config.seeds.index(seed)
+
+    def take(self, result: Result) -> None:
+        """Notes what a seed did; writes it down if it has come to a row."""
+        record, log = self.records[result.seed], Step(*result.log.T)
+        ended = np.flatnonzero(log.ended)
+        record.waiting.append(result.log)
+        record.steps += len(result.log)
+        record.episodes += len(ended)
+        record.returns.extend(log.episode_return[ended].tolist())
+        if result.error:
+            record.state, record.error = "failed", result.error
+        elif not result.healthy:
+            self.write_rows(record)
+            self.end(record, "diverged")
+        elif result.returns is not None:
+            self.write_rows(record)
+            self.keep(record, result)
+        elif record.steps == self.next_row(record.written):
+            self.write_rows(record)
+
+    def write_rows(self, record: SeedRecord) -> None:
+        """What has waited goes into the CSV files."""
+        log = Step(*np.concatenate([_NO_ROWS, *record.waiting]).T)
+        record.waiting = []
+        self.log_episodes(record, log)
+        self.log_learning(record, log)
+        record.written = record.steps
+
+    def close(self, fleet: Fleet) -> None:
+        """The books as they are at the end, whether of the budget or by Ctrl-C."""
+        for record in self.records.values():
+            self.write_rows(record)
+
+        def closing_order(seed: int) -> Order | None:
+            record = self.records[seed]
+            due = record.state == "running" and not record.evaluated
+            return Order(0, _NO_LIMIT, evaluate=True) if due else None
+
+        for result in fleet.run(closing_order, self.turn):
+            self.take(result)
+        for record in self.records.values():
+            if record.state == "running":
+                self.end(record, "finished" if self.done(record) == 1 else "interrupted")
 
     def end(
         self, record: SeedRecord, state: Literal["finished", "interrupted", "diverged"]
@@ -162,34 +251,78 @@ class Session:
         if record.last:
             record.last.save(policy_path(self.writer.path, record.seed, last=True))
 
-    def take(self, result: Result) -> None:
-        """Writes down what a seed did."""
-        record, log = self.records[result.seed], Step(*result.log.T)
-        self.log_episodes(record, log)
-        self.log_learning(record, log)
-        record.steps += len(result.log)
-        record.evaluated = False
-        if not result.healthy:
-            self.end(record, "diverged")
-        elif result.returns is not None:
-            self.keep(record, result)
+    def save_checkpoint(self, fleet: Fleet) -> None:
+        """Everything at this moment; while all seeds rest."""
+        records = self.records.values()
+        header = {
+            "seeds": list(self.config.seeds),
+            "csv": self.writer.sizes(),
+            "records": [
+                {
+                    "seed": record.seed,
+                    # Whoever failed tries again after a resume.
+                    "state": "diverged" if record.state == "diverged" else "running",
+                    "steps": record.steps,
+                    "episodes": record.episodes,
+                    "written": record.written,
+                    "returns": list(record.returns),
+                }
+                for record in records
+            ],
+        }
+        arrays: dict[int, checkpoints.Arrays] = {}
+        for record in records:
+            arrays[record.seed] = {"waiting": np.concatenate([_NO_ROWS, *record.waiting])}
+            for name, policy in (("kept", record.kept), ("last", record.last)):
+                if policy:
+                    content = np.frombuffer(policy.to_bytes(), np.uint8)
+                    arrays[record.seed][name] = content
+        checkpoint = Checkpoint(fleet.states(), arrays, header)
+        checkpoints.save(self.writer.path / "checkpoints", self.steps, checkpoint)
+
+    def restore_policy(self, record: SeedRecord, name: Literal["kept", "last"]) -> Policy | None:
+        """The policy, and its file as it was."""
+        assert self.resumed
+        path = policy_path(self.writer.path, record.seed, last=name == "last")
+        path.unlink(missing_ok=True)
+        content = self.resumed.arrays[record.seed].get(name)
+        if content is None:
+            return None
+        policy = Policy.from_bytes(content.tobytes())
+        if name == "kept" or record.state == "diverged":
+            policy.save(path)
+        return policy
+
+    def save_best(self) -> None:
+        best = max(self.records.values(), key=SeedRecord.rank).kept
+        if best:
+            best.save(self.writer.path / "policies" / "best.safetensors")
+
+    def note_strays(self, crews: Sequence[Crew]) -> None:
+        """An environment that does not do the same again is worth one warning."""
+        strays = [seed for crew in crews for seed in crew.strays]
+        if strays:
+            self.writer.warn(
+                f"{self.config.task} is not deterministic: after the resume the present episode of"
+                f" {len(strays)} of {len(self.records)} seeds could not be played again"
+                f" ({', '.join(map(str, strays[:10]))}); a new one began"
+            )
 
     def log_episodes(self, record: SeedRecord, log: Step) -> None:
         """A row for each episode that ended."""
-        for end in np.flatnonzero(log.ended):
-            record.episodes += 1
-            record.returns.append(float(log.episode_return[end]))
-            step, total = record.steps + end + 1, f"{log.episode_return[end]:g}"
+        ends = np.flatnonzero(log.ended)
+        for episode, end in enumerate(ends, start=record.episodes - len(ends) + 1):
+            step, total = record.written + end + 1, f"{log.episode_return[end]:g}"
             length, terminated = int(log.episode_length[end]), int(log.terminated[end])
-            row = (record.seed, record.episodes, step, total, length, terminated)
+            row = (record.seed, episode, step, total, length, terminated)
             self.writer.append("episodes", [row])
 
     def log_learning(self, record: SeedRecord, log: Step) -> None:
-        """A row of averages over the chunk, once the seed learns."""
+        """A row of averages, once the seed learns."""
         agent = self.config.agent
-        learned = slice(max(0, agent.warmup_steps - record.steps), None)
+        learned = slice(max(0, agent.warmup_steps - record.written), None)
         if len(log.loss[learned]):
-            steps = np.int32(record.steps + len(log.loss))
+            steps = np.int32(record.steps)
             means = log.loss[learned].mean(), log.q_mean[learned].mean()
             values = (*means, float(agent.epsilon(steps)), float(agent.rate(steps)))
             row = (record.seed, steps, *(f"{value:.6g}" for value in values))
@@ -212,25 +345,25 @@ class Session:
             "step": record.steps,
             "evaluation": evaluation,
         }
-        record.evaluated = True
         record.last = self.config.agent.to_policy(result.agent, self.spec, training)
         kept = mean >= record.kept_return
         if kept:
             record.kept = record.last
             record.kept.save(policy_path(self.writer.path, record.seed))
             if max(self.records.values(), key=SeedRecord.rank) is record:
-                record.kept.save(self.writer.path / "policies" / "best.safetensors")
+                self.save_best()
         values = (f"{value:g}" for value in (mean, low, high))
         row = (record.seed, record.steps, record.episodes, *values, int(kept))
         self.writer.append("evaluations", [row])
 
     def finish(self) -> None:
         """Writes down how the seeds ended."""
-        rate = self.steps / max(self.timings["training_s"], 1e-3)
+        rate = (self.steps - self.steps_before) / max(self.timings["training_s"], 1e-3)
         self.timings["steps_per_second"] = round(rate, 1)
-        states = {record.state for record in self.records.values()}
+        states = [record.state for record in self.records.values()]
+        status = next((s for s in ("failed", "interrupted") if s in states), "finished")
         self.writer.save_info(
-            status="interrupted" if "interrupted" in states else "finished",
+            status=status,
             results=[record.summary() for record in self.records.values()],
             timings=self.timings,
         )
@@ -246,8 +379,18 @@ class Session:
             if record.kept is None:
                 continue
             self.watch(Status("judging", done / len(results)))
-            judgement = evaluate(record.kept, episodes=JUDGEMENT_EPISODES, seed=JUDGEMENT_SEED)
-            result["judgement"] = judgement.summary()
+            try:
+                judgement = evaluate(
+                    record.kept,
+                    task=self.config.task,
+                    episodes=JUDGEMENT_EPISODES,
+                    seed=JUDGEMENT_SEED,
+                )
+            except UprightError as error:
+                result["error"] = f"while it was judged, {error}"
+                self.writer.info["status"] = "failed"
+            else:
+                result["judgement"] = judgement.summary()
             self.writer.save_info()
         self.timings["judgement_s"] = round(time.monotonic() - begin, 3)
         self.writer.save_info()
@@ -261,13 +404,14 @@ class Session:
         records = list(self.records.values())
         fraction = float(np.mean([self.done(record) for record in records]))
         elapsed = time.monotonic() - self.started
+        steps = self.steps - self.steps_before
         returns = [np.mean(record.returns) for record in records if record.returns]
         threshold = self.spec.solved_return
         return Status(
             phase="stopping" if self.interrupt.requested else "training",
             fraction=fraction,
             steps=self.steps,
-            steps_per_second=self.steps / elapsed,
+            steps_per_second=steps / elapsed,
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else None,
             median_return=float(np.median(returns)) if returns else None,
             worst_return=float(np.min(returns)) if returns else None,

@@ -1,0 +1,62 @@
+"""What is asked of a training."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from upright.agents.dqn import DQN
+from upright.errors import UprightError
+from upright.training.seeds import check_seeds
+
+
+@dataclass(frozen=True)
+class Config:
+    """Checked when it is made; written into run.json."""
+
+    task: str
+    driver: Literal["fused", "stepwise"]
+    preset: str
+    agent: DQN
+    seeds: tuple[int, ...]
+    steps: int | None  # budget for each seed: steps of the environment,
+    episodes: int | None  # or episodes
+    evaluate_every: int  # steps between greedy evaluations
+    evaluation_episodes: int  # start states of one evaluation, the same each time
+    checkpoint_every: int  # steps between checkpoints
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.episodes is not None:
+            raise UprightError("both steps and episodes are given; a training has one budget")
+        counts = ("evaluate_every", "evaluation_episodes", "checkpoint_every")
+        for name in ("steps", "episodes", *counts):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and 1 <= value < 2**31):
+                raise UprightError(
+                    f"{name} is {value}; it must be a whole number from 1 on, below 2^31"
+                )
+        if self.steps is not None and self.steps <= self.agent.warmup_steps:
+            raise UprightError(
+                f"steps is {self.steps}, but learning starts after {self.agent.warmup_steps} steps"
+                " (agent.warmup_steps)"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The inverse of `to_dict`, after JSON. Raises UprightError on anything else."""
+        try:
+            agent = dict(values["agent"])
+            agent["hidden"] = tuple(agent["hidden"])
+            plain: dict[str, Any] = {
+                **values,
+                "agent": DQN(**agent),
+                "seeds": check_seeds(values["seeds"]),
+            }
+            return cls(**plain)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UprightError):
+                raise
+            raise UprightError(f"its configuration cannot be read ({error})") from None
