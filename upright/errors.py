@@ -1,5 +1,7 @@
 """The one exception that a user is meant to see."""
 
+INSTALL_RENDER = "in upright's folder: pip install '.[render]'"
+
 
 class UprightError(ValueError):
     """Bad input: the message says what is wrong, with which value, and what to do.

@@ -14,12 +14,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
+from upright.errors import INSTALL_RENDER, UprightError
 from upright.evaluation.episodes import make_env
 from upright.files import make_folder, write_atomically
 from upright.policy import Policy, load_policy
 
-_INSTALL = "in upright's folder: pip install '.[render]'"
 _NO_DISPLAY = "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
 _GIF_SECONDS = 0.04  # per frame; browsers play a GIF's shorter delays slowly
 _UNKNOWN_DT = 0.04  # the sampling time of a task that does not tell [s]
@@ -89,7 +88,7 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
                 frames.append(cast(Frame, env.render()))
     except gym.error.DependencyNotInstalled as error:
         missing = str(error).partition(",")[0]
-        raise UprightError(f"cannot render: {missing}; {_INSTALL}") from None
+        raise UprightError(f"cannot render: {missing}; {INSTALL_RENDER}") from None
     except Exception as error:
         # pygame may not be installed, so its errors are known by name alone.
         if type(error).__module__.partition(".")[0] != "pygame":
@@ -130,7 +129,7 @@ def _gif(frames: list[Frame], dt: float) -> bytes:
     try:
         from PIL import Image
     except ImportError:
-        raise UprightError(f"a GIF needs Pillow; {_INSTALL}") from None
+        raise UprightError(f"a GIF needs Pillow; {INSTALL_RENDER}") from None
     stride = max(1, round(_GIF_SECONDS / dt))
     images = [Image.fromarray(frame) for frame in frames[::stride]]
     half = (images[0].width // 2, images[0].height // 2)
@@ -150,4 +149,4 @@ def _mp4(frames: list[Frame], dt: float) -> bytes:
             "<bytes>", np.stack(frames), extension=".mp4", fps=1 / dt, macro_block_size=2
         )
     except ImportError:  # also when imageio is there and its encoder is not
-        raise UprightError(f"an MP4 needs imageio-ffmpeg; {_INSTALL}") from None
+        raise UprightError(f"an MP4 needs imageio-ffmpeg; {INSTALL_RENDER}") from None

@@ -1,0 +1,53 @@
+"""Pictures of a native task, drawn by Gymnasium's original environment."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from upright.errors import INSTALL_RENDER, UprightError
+
+_LARGEST_TORQUE = 2.0  # beyond it Pendulum's arrow would not fit into its picture [N m]
+
+# What a drawing reads of its environment, and the parameter of ours that it shall read.
+_READ = {
+    "length": "half_length",
+    "x_threshold": "position_limit",
+    "LINK_LENGTH_1": "length_1",
+    "LINK_LENGTH_2": "length_1",  # the task's second link counts as long as the first
+    "min_position": "left_wall",
+    "max_position": "right_wall",
+    "goal_position": "goal",
+}
+
+
+class Drawing:
+    """The original environment of a task, brought into states that are ours."""
+
+    def __init__(self, task: Any, mode: str) -> None:
+        original: Any = gym.make(task.spec.task, render_mode=mode, disable_env_checker=True)
+        self._original = original.unwrapped
+        self._original.metadata = {**self._original.metadata, "render_fps": 1 / task.spec.dt}
+        parameters = vars(task) | vars(task.plant)
+        for theirs, ours in _READ.items():
+            if ours in parameters:
+                setattr(self._original, theirs, parameters[ours])
+
+    def draw(self, x: Float[np.ndarray, " X"], action: float | None) -> NDArray[np.uint8] | None:
+        """The state x after an input [the task's unit]: in a window, or as [height, width, 3].
+
+        Raises UprightError if the renderer is not installed.
+        """
+        self._original.state = x
+        limit = _LARGEST_TORQUE
+        self._original.last_u = None if action is None else float(np.clip(action, -limit, limit))
+        try:
+            return self._original.render()
+        except gym.error.DependencyNotInstalled as error:
+            missing = str(error).partition(",")[0]
+            raise UprightError(f"cannot render: {missing}; {INSTALL_RENDER}") from None
+
+    def close(self) -> None:
+        self._original.close()

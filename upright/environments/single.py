@@ -1,0 +1,126 @@
+"""A native task as a Gymnasium environment."""
+
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from jaxtyping import Array, Float, Int, UInt32
+from numpy.typing import NDArray
+
+from upright.environments.drawing import Drawing
+from upright.environments.physics import LARGEST, change_task
+from upright.errors import UprightError
+from upright.tasks.acrobot import AcrobotTask
+from upright.tasks.mountain_car import MountainCarTask
+from upright.tasks.pendulum import PendulumTask
+from upright.tasks.task import Task, TimeStep
+
+
+class NativeEnv(gym.Env[NDArray[Any], Any]):
+    """The native task of an id; each keyword of `physics` changes a parameter of it, in its unit.
+
+    It has no time limit of its own: `gymnasium.make` adds the one that is registered.
+    Raises UprightError for an unknown parameter, or a value that it cannot have.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, task: str, render_mode: str | None = None, **physics: object) -> None:
+        self._task = change_task(task, physics)
+        self._spec = self._task.spec
+        self.observation_space = observation_space(self._task)
+        self.action_space = Discrete(self._spec.action_count)
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
+        self._drawing: Drawing | None = None
+        self.state: Any = None  # the task's, as after the last reset or step
+        self._input: float | None = None  # of the last step [the task's unit]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """A random start state; there are no options."""
+        super().reset(seed=seed)
+        self.state, observation = _start(self._task, draw_key(self.np_random))
+        self._input = None
+        if self.render_mode == "human":
+            self.render()
+        return np.array(observation), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """One sampling time later."""
+        if self.state is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        if not self.action_space.contains(action):
+            count = self._spec.action_count
+            raise UprightError(f"action is {action!r}; it must be an integer from 0 to {count - 1}")
+        self.state, timestep = _step(self._task, self.state, np.int32(action))
+        self._input = self._spec.action_values[action]
+        if self.render_mode == "human":
+            self.render()
+        observation = np.array(timestep.observation)
+        return observation, float(timestep.reward), bool(timestep.terminated), False, {}
+
+    def render(self) -> Any:
+        """None in a window, else [height, width, 3]; Gymnasium's picture of the original task."""
+        if self.state is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        if self.render_mode is None:
+            gym.logger.warn("nothing to render: no render_mode was given to gymnasium.make")
+            return None
+        if self._drawing is None:
+            self._drawing = Drawing(self._task, self.render_mode)
+        return self._drawing.draw(np.asarray(self.state.x), self._input)
+
+    def close(self) -> None:
+        """Closes the window; a later `render` opens another one."""
+        if self._drawing is not None:
+            self._drawing.close()
+            self._drawing = None
+
+
+def observation_space(task: Task) -> Box:
+    """Bounds of every observation, those that end an episode and those outside of it included.
+
+    They are narrow where the plant saturates. Elsewhere they are the largest float32, so that an
+    observation which is not finite is outside.
+    """
+    count = task.spec.observation_size
+    low, high = (-LARGEST,) * count, (LARGEST,) * count
+    match task:
+        case AcrobotTask():
+            high = 1, 1, 1, 1, *(max(rate, task.start_range) for rate in task.rate_limits)
+            low = tuple(-bound for bound in high)
+        case PendulumTask():
+            high = 1, 1, max(task.rate_limit, task.start[1])
+            low = tuple(-bound for bound in high)
+        case MountainCarTask():
+            low = min(task.left_wall, *task.start), -task.speed_limit
+            high = max(task.right_wall, *task.start), task.speed_limit
+        case _:
+            pass
+    return Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
+
+
+def draw_key(generator: np.random.Generator) -> UInt32[np.ndarray, " 2"]:
+    """What `start` makes its key of."""
+    return np.frombuffer(generator.bytes(8), np.uint32)
+
+
+def start(task: Task, words: UInt32[Array, " 2"]) -> tuple[Any, Float[Array, " O"]]:
+    """A random state of a task, and its observation."""
+    # The generator is named, since two words are a key of this one alone.
+    state = task.reset(jax.random.wrap_key_data(words, impl="threefry2x32"))
+    return state, task.observe(state)
+
+
+def step(task: Task, state: Any, action: Int[Array, ""]) -> tuple[Any, TimeStep]:
+    """The state and what is seen of it after an action."""
+    return task.step(state, action)
+
+
+# A task is a static argument: all environments with the same physics share one program.
+_start = jax.jit(start, static_argnums=0)
+_step = jax.jit(step, static_argnums=0)
