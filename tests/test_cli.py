@@ -163,7 +163,7 @@ def bad_inputs():
     return [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "Cartpole-v1"], "unknown task 'Cartpole-v1'; did you mean CartPole-v1?"),
-        (["train", "Walker"], "unknown task 'Walker'; known: Acrobot-v1, CartPole-v1"),
+        (["train", "Walker"], "task 'Walker': Environment `Walker` doesn't exist"),
         (["train"], "upright: Missing from upright train: TASK"),
         (["train", "CartPole-v1", "--preset", "artcle"], "unknown preset 'artcle'; known: default"),
         (["train", "CartPole-v1", "--seeds", "some"], "seeds 'some'"),
@@ -251,7 +251,7 @@ def test_a_policy_for_another_task_is_refused(run, call, tmp_path):
     other.save(tmp_path / "other.safetensors")
     status, _, errors = call("evaluate", tmp_path / "other.safetensors")
     assert status == 2
-    assert "the policy has observation (4,) and 2 actions; Acrobot-v1 has (6,) and 3" in errors
+    assert "the policy has 4 observations and 2 actions; Acrobot-v1 has 6 and 3" in errors
 
 
 def test_a_reader_that_leaves_is_no_error(run):

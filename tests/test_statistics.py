@@ -71,7 +71,7 @@ def run(tmp_path):
 def write_info(path, states):
     info = dict.fromkeys(["status", "started", "command"])
     info |= {"config": {"task": "t", "preset": "p"}, "spec": {"solved_return": None}}
-    info |= {"format": "upright-run", "version": 1, "seeds": [0, 1]}
+    info |= {"format": "upright-run", "version": 2, "seeds": [0, 1]}
     info["results"] = [{"seed": seed, "state": state} for seed, state in enumerate(states)]
     (path / "run.json").write_text(json.dumps(info))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
     from upright.runs import find_runs as find_runs
+    from upright.training.train import resume as resume
     from upright.training.train import train as train
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _HOMES = {
     "load_policy": "upright.policy",
     "play": "upright.figures.video",
     "plot": "upright.figures.curves",
+    "resume": "upright.training.train",
     "train": "upright.training.train",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "load_policy",
     "play",
     "plot",
+    "resume",
     "train",
 ]
 

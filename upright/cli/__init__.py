@@ -7,15 +7,19 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from upright.errors import UprightError
+from upright.errors import UprightError, UprightWarning
+
+_show_foreign_warning = warnings.showwarning
 
 COMMANDS = {
     "train": "train a controller with many seeds: upright train CartPole-v1",
+    "resume": "go on with a run, after Ctrl-C, a power cut, or for more steps",
     "evaluate": "greedy episodes in Gymnasium: mean and worst return",
     "play": "watch a policy: in a window, as GIF or MP4",
     "plot": "learning curve of a run: every seed, mean, interquartile mean",
@@ -32,6 +36,7 @@ def main() -> None:
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    warnings.showwarning = _show_warning
     try:
         run(sys.argv[1:])
     except UprightError as error:
@@ -64,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     module = import_module(f"upright.cli.{name}")
     command = _parse(module, name, rest)
     # A training replaces the handler by its own; until then JAX could swallow an exception.
-    if name != "train" and signal.getsignal(signal.SIGINT) is _leave:
+    if name not in ("train", "resume") and signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     command()
 
@@ -108,6 +113,14 @@ def _overview() -> str:
         f"{commands}\n\n"
         "upright COMMAND --help says more."
     )
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Ours are for users: one line, without the place in the code."""
+    if category is UprightWarning:
+        print(f"upright: warning: {message}", file=sys.stderr)
+    else:
+        _show_foreign_warning(message, category, *where)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from upright.errors import UprightError
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
 from upright.runs import Run, policy_path
@@ -120,6 +121,21 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02d}"
 
 
+def end_training(run: Run) -> None:
+    """The table, and an exit status that a script understands."""
+    print_run(run)
+    if run.status == "interrupted":
+        sys.exit(130)  # as the shell expects of Ctrl-C; a script does not go on
+    failed = [result for result in run.results if "error" in result]
+    if failed:
+        first = failed[0]
+        others = f" (and {len(failed) - 1} more seeds failed)" if len(failed) > 1 else ""
+        raise UprightError(
+            f"seed {first['seed']}: {first['error']}{others}; go on with: {_upright()} resume"
+            f" {run.path}"
+        )
+
+
 def print_run(run: Run) -> None:
     """The table of the seeds, and where to look."""
     table = _table(title=f"{run.info['spec']['task']}: greedy policies")
@@ -128,7 +144,11 @@ def print_run(run: Run) -> None:
     table.add_column("")
     for result in run.results:
         kept, judgement = result["kept"], result.get("judgement")
-        notes = {"diverged": "diverged: loss not finite", "interrupted": "interrupted"}
+        notes = {
+            "diverged": "diverged: loss not finite",
+            "interrupted": "interrupted",
+            "failed": "failed",
+        }
         table.add_row(
             str(result["seed"]),
             f"{kept['step']:,}" if kept else "-",
@@ -155,6 +175,8 @@ def _print_where(run: Run) -> None:
     judged = sum(bool(result.get("judgement")) for result in run.results)
     if judged < kept:
         _out.print(f"judged: {judged} of {kept} policies; all: {_upright()} evaluate {run.path}")
+    if run.status in ("interrupted", "running"):
+        _out.print(f"go on with it:         {_upright()} resume {run.path}")
     if kept:
         _out.print(f"watch the best policy: {_upright()} play {run.path}")
         _out.print(f"learning curve:        {_upright()} plot {run.path}")

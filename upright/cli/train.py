@@ -1,27 +1,27 @@
 """`upright train`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from upright.agents.dqn import DQN
 from upright.cli import console
 from upright.training.presets import find_preset
-from upright.training.train import train
+from upright.training.train import CHECKPOINT_STEPS, train
 
 
 @dataclass(frozen=True)
 class Command:
     """Trains a controller for each seed, keeps the best policy of each, judges these in Gymnasium.
 
-    Ctrl-C ends in order: all that was learned is in the run folder.
+    Ctrl-C ends in order: all that was learned is in the run folder, and `upright resume` goes on.
     """
 
-    # its id, e.g. CartPole-v1
+    # its id, e.g. CartPole-v1; any of Gymnasium's with a Box of observations and Discrete actions;
+    # my_robot:Arm-v0 imports the module my_robot first
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     # named settings and budget: default (20000 steps) or article (3000 episodes); with it, --help
     # shows its settings
@@ -31,8 +31,17 @@ class Command:
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # budget for each seed [episodes], instead of --steps
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    evaluate_every: int = 1000  # between two greedy evaluations of a seed [steps]
-    evaluation_episodes: int = 50  # fixed start states of an evaluation [episodes]
+    # between two greedy evaluations of a seed [steps]; if none is given: 1000, or stepwise a
+    # twentieth of the budget
+    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # fixed start states of an evaluation [episodes]; if none is given: 50, or stepwise 10
+    evaluation_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    checkpoint_every: int = CHECKPOINT_STEPS  # between two checkpoints [steps of each seed]
+    # fused: environment and agent in one compiled loop, for native tasks; stepwise: Gymnasium's
+    # environment; auto: fused where possible
+    driver: Literal["auto", "fused", "stepwise"] = "auto"
+    # show the first seed in a window while it learns, stepwise
+    render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
     # run folder, must not exist or be empty; if none is given: runs/TASK-PRESET-DATE
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     # settings of the agent, DQN; their defaults are the preset's
@@ -49,12 +58,13 @@ class Command:
                 episodes=self.episodes,
                 evaluate_every=self.evaluate_every,
                 evaluation_episodes=self.evaluation_episodes,
+                checkpoint_every=self.checkpoint_every,
+                driver=self.driver,
+                render=self.render,
                 out=self.out,
                 watch=display.update,
             )
-        console.print_run(run)
-        if run.status == "interrupted":
-            sys.exit(130)  # as the shell expects of Ctrl-C; a script does not go on
+        console.end_training(run)
 
 
 def default(arguments: Sequence[str]) -> Command:

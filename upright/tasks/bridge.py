@@ -63,7 +63,10 @@ def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -
             # Gymnasium names the extra to install.
             raise UprightError(f"task {task!r}: {_one_line(error)}") from None
         except gym.error.Error as error:
-            raise UprightError(f"task {task!r}: {_one_line(error)}{_near(task)}") from None
+            near = _near(task)
+            if isinstance(error, gym.error.NameNotFound) and near:
+                raise UprightError(f"unknown task {task!r}; did you mean {near}?") from None
+            raise UprightError(f"task {task!r}: {_one_line(error)}") from None
         except ModuleNotFoundError as error:
             raise UprightError(
                 f"task {task!r}: no module {error.name!r}; is it installed, or in this folder?"
@@ -170,7 +173,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _near(task: str) -> str:
-    """Registered ids that look alike."""
-    lower = {known.lower(): known for known in gym.registry}
-    near = difflib.get_close_matches(task.lower(), lower, n=3, cutoff=0.6)
-    return f"; did you mean {', '.join(lower[match] for match in near)}?" if near else ""
+    """Registered ids that look alike, the newest first."""
+    lower = {known.lower(): known for known in reversed(gym.registry)}
+    exact = [task.lower()] if task.lower() in lower else []
+    near = exact or difflib.get_close_matches(task.lower(), lower, n=3, cutoff=0.8)
+    return ", ".join(lower[match] for match in near)

@@ -26,7 +26,7 @@ from upright.training.presets import find_preset
 from upright.training.seeds import check_seeds, parse_seeds
 from upright.training.session import Session, Status, Watch
 
-_CHECKPOINT_STEPS = 10_000
+CHECKPOINT_STEPS = 10_000
 # Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
 _FUSED = {"evaluate_every": 1000, "evaluation_episodes": 50}
 
@@ -41,7 +41,7 @@ def train(
     episodes: int | None = None,
     evaluate_every: int | None = None,
     evaluation_episodes: int | None = None,
-    checkpoint_every: int = _CHECKPOINT_STEPS,
+    checkpoint_every: int = CHECKPOINT_STEPS,
     driver: Literal["auto", "fused", "stepwise"] = "auto",
     render: Literal["human"] | None = None,
     out: str | Path | None = None,

@@ -1,0 +1,41 @@
+"""`upright resume`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from upright.cli import console
+from upright.training.train import resume
+
+
+@dataclass(frozen=True)
+class Command:
+    """Goes on with a run that was interrupted, as if it had not been; or with a larger budget.
+
+    Whatever ended it, a power cut included: the newest checkpoint is where it goes on. The result
+    is the same, bit for bit, on the same machine and with the same versions.
+    """
+
+    # run folder
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    # a larger budget for each seed [environment steps]
+    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # a larger budget for each seed [episodes]
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # the run's task again, where its id names a module: only then the module is imported
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    # show the first seed in a window
+    render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
+
+    def __call__(self) -> None:
+        with console.Training() as display:
+            run = resume(
+                self.run,
+                steps=self.steps,
+                episodes=self.episodes,
+                task=self.task,
+                render=self.render,
+                watch=display.update,
+            )
+        console.end_training(run)
