@@ -6,6 +6,10 @@ import pytest
 
 from upright.agents.dqn import DQN
 from upright.tasks import make_task
+from upright.training import engine
+
+# Before the first computation, as a user has it.
+engine.prepare()
 
 
 @pytest.fixture(scope="session")

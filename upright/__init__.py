@@ -4,6 +4,7 @@ Names are imported when they are first used: `upright.load_policy` needs NumPy a
 training starts JAX.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
     from upright.runs import find_runs as find_runs
+    from upright.spec import Channel as Channel
+    from upright.spec import Spec as Spec
+    from upright.training.learner import Learner as Learner
     from upright.training.train import resume as resume
     from upright.training.train import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Channel": "upright.spec",
     "DQN": "upright.agents.dqn",
+    "Learner": "upright.training.learner",
     "Policy": "upright.policy",
     "Run": "upright.runs",
+    "Spec": "upright.spec",
     "UprightError": "upright.errors",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
@@ -38,8 +45,11 @@ _HOMES = {
 
 __all__ = [
     "DQN",
+    "Channel",
+    "Learner",
     "Policy",
     "Run",
+    "Spec",
     "UprightError",
     "evaluate",
     "find_runs",
@@ -49,6 +59,11 @@ __all__ = [
     "resume",
     "train",
 ]
+
+if "gymnasium" in sys.modules:
+    # Whoever uses Gymnasium finds upright/CartPole-v1 and the others there; who does not is not
+    # made to import it.
+    import_module("upright.environments")
 
 
 def __getattr__(name: str) -> Any:

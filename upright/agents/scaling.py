@@ -24,8 +24,13 @@ class Moments(NamedTuple):
     @staticmethod
     def init(measured: Sequence[bool]) -> "Moments":
         """Of no observation yet."""
-        zeros = jnp.zeros(len(measured))
-        return Moments(jnp.array(measured, jnp.float32), jnp.zeros((), jnp.int32), zeros, zeros)
+        return Moments(
+            measured=jnp.array(measured, jnp.float32),
+            observed=jnp.zeros((), jnp.int32),
+            # Two arrays, since each is updated in place.
+            mean=jnp.zeros(len(measured)),
+            squares=jnp.zeros(len(measured)),
+        )
 
     def add(self, observation: Float[Array, " O"]) -> "Moments":
         """With one observation more."""

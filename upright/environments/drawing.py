@@ -29,6 +29,7 @@ class Drawing:
     def __init__(self, task: Any, mode: str) -> None:
         original: Any = gym.make(task.spec.task, render_mode=mode, disable_env_checker=True)
         self._original = original.unwrapped
+        assert task.spec.dt, "a native task knows its sampling time"
         self._original.metadata = {**self._original.metadata, "render_fps": 1 / task.spec.dt}
         parameters = vars(task) | vars(task.plant)
         for theirs, ours in _READ.items():

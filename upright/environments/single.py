@@ -30,11 +30,13 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
     def __init__(self, task: str, render_mode: str | None = None, **physics: object) -> None:
         self._task = change_task(task, physics)
         self._spec = self._task.spec
+        assert self._spec.dt, "a native task knows its sampling time"
         self.observation_space = observation_space(self._task)
         self.action_space = Discrete(self._spec.action_count)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
         self._drawing: Drawing | None = None
+        self.upright_spec = self._spec  # read by tasks.bridge
         self.state: Any = None  # the task's, as after the last reset or step
         self._input: float | None = None  # of the last step [the task's unit]
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+import upright.environments  # noqa: F401  (registers upright/CartPole-v1 and the others)
 from upright.errors import UprightError
 from upright.policy import Policy, load_policy
 from upright.tasks import bridge

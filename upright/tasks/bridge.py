@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -83,8 +84,13 @@ def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -
 def read_spec(env: Flat, task: str) -> Spec:
     """What an environment tells of itself.
 
-    A channel between finite bounds is scaled by them, another one by what is measured.
+    A channel between finite bounds is scaled by them, another one by what is measured. An
+    environment that knows better, with names and units, has a Spec as its `upright_spec`.
     """
+    own = getattr(env.unwrapped, "upright_spec", None)
+    if isinstance(own, Spec):
+        _check_own(env, own, task)
+        return replace(own, task=task)
     lows, highs = _box(env)
     names = _names(env)
     return Spec(
@@ -97,6 +103,15 @@ def read_spec(env: Flat, task: str) -> Spec:
         episode_steps=env.spec.max_episode_steps if env.spec else None,
         solved_return=env.spec.reward_threshold if env.spec else None,
     )
+
+
+def _check_own(env: Flat, own: Spec, task: str) -> None:
+    sizes = own.observation_size, own.action_count
+    if sizes != (env.observation_size, env.action_count):
+        raise UprightError(
+            f"task {task!r}: its upright_spec has {sizes[0]} observations and {sizes[1]} actions,"
+            f" its spaces have {env.observation_size} and {env.action_count}"
+        )
 
 
 def _box(env: Env) -> tuple[NDArray[Any], NDArray[Any]]:

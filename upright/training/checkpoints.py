@@ -38,8 +38,7 @@ def save(folder: Path, steps: int, checkpoint: Checkpoint) -> None:
     make_folder(folder)
     named: Arrays = {}
     for seed, state in checkpoint.states.items():
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-            named[f"{seed}/state{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
+        named |= flatten(state, f"{seed}/state")
         for name, array in checkpoint.arrays[seed].items():
             named[f"{seed}/{name}"] = array
     content = tensors.encode(named, FORMAT, VERSION, checkpoint.header)
@@ -59,16 +58,11 @@ def load(path: Path, template: Any) -> Checkpoint:
         named, header = tensors.decode(content, FORMAT, VERSION)
     except UprightError as error:
         raise UprightError(f"{path}: {error}") from None
-    paths, structure = jax.tree_util.tree_flatten_with_path(template)
     states: dict[int, Any] = {}
     arrays: dict[int, Arrays] = {}
     try:
         for seed in map(int, header["seeds"]):
-            leaves = [
-                _fitting(named.pop(f"{seed}/state{jax.tree_util.keystr(place)}"), leaf)
-                for place, leaf in paths
-            ]
-            states[seed] = jax.tree.unflatten(structure, leaves)
+            states[seed] = unflatten(template, named, f"{seed}/state")
             mine = [name for name in named if name.startswith(f"{seed}/")]
             arrays[seed] = {name.partition("/")[2]: named.pop(name) for name in mine}
         if named:
@@ -76,6 +70,24 @@ def load(path: Path, template: Any) -> Checkpoint:
     except (KeyError, TypeError, ValueError):
         raise UprightError(f"{path}: does not fit the settings in run.json") from None
     return Checkpoint(states, arrays, header)
+
+
+def flatten(tree: Any, prefix: str) -> Arrays:
+    """The leaves of a tree by their places, as in "prefix.agent.params.layers[0].weight"."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(template: Any, named: Arrays, prefix: str) -> Any:
+    """The inverse, for a tree like `template`; takes its arrays out of `named`.
+
+    Raises KeyError or ValueError if they are not there or do not fit.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    arrays = [
+        _fitting(named.pop(f"{prefix}{jax.tree_util.keystr(path)}"), leaf) for path, leaf in leaves
+    ]
+    return jax.tree.unflatten(structure, arrays)
 
 
 def newest(folder: Path, template: Any) -> tuple[Checkpoint | None, list[str]]:

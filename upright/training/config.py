@@ -48,15 +48,17 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The inverse of `to_dict`, after JSON. Raises UprightError on anything else."""
         try:
-            agent = dict(values["agent"])
-            agent["hidden"] = tuple(agent["hidden"])
-            plain: dict[str, Any] = {
-                **values,
-                "agent": DQN(**agent),
-                "seeds": check_seeds(values["seeds"]),
-            }
+            agent = agent_from_dict(values["agent"])
+            plain: dict[str, Any] = {**values, "agent": agent}
+            plain["seeds"] = check_seeds(values["seeds"])
             return cls(**plain)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UprightError):
                 raise
             raise UprightError(f"its configuration cannot be read ({error})") from None
+
+
+def agent_from_dict(values: Mapping[str, Any]) -> DQN:
+    """The inverse of `dataclasses.asdict`, after JSON. Raises KeyError, TypeError or ValueError."""
+    settings: dict[str, Any] = {**values, "hidden": tuple(values["hidden"])}
+    return DQN(**settings)

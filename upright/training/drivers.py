@@ -1,10 +1,12 @@
 """Which driver a configuration means."""
 
+import os
 from functools import partial
 from typing import Literal
 
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, start_seeds
+from upright.spec import Spec
 from upright.tasks import NAMES, bridge, make_task
 from upright.training.config import Config
 from upright.training.fleet import Driver
@@ -21,6 +23,7 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
     """Raises UprightError if there is no such task, or it is not for this agent."""
     if config.driver == "fused":
         task = make_task(config.task)
+        _check_memory(config, task.spec)
         return FusedDriver(Fused(task, config.agent, CHUNK, config.evaluation_episodes))
     native = make_task(config.task).spec if config.task in NAMES else None
     values = native.action_values if native else None
@@ -28,6 +31,7 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
     env = make()
     spec = native or bridge.read_spec(env, config.task)
     env.close()
+    _check_memory(config, spec)
     if render and render not in env.metadata.get("render_modes", []):
         raise UprightError(f"task {config.task!r} has no window to show (render mode {render!r})")
     starts = start_seeds(_EVALUATION_SEED, config.evaluation_episodes)
@@ -41,3 +45,18 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
         evaluation=lambda: Episodes(make, starts),
         inline=render is not None,
     )
+
+
+def _check_memory(config: Config, spec: Spec) -> None:
+    """Raises UprightError where the replays cannot fit: the system would end us without a word."""
+    numbers = 2 * spec.observation_size + 3
+    needed = 4 * numbers * config.agent.replay_size * len(config.seeds)  # bytes
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise UprightError(
+            f"not enough memory: {len(config.seeds)} replays of {config.agent.replay_size}"
+            f" transitions need {needed / 2**30:.1f} GiB, this machine has {there / 2**30:.1f};"
+            " a smaller --agent.replay-size or fewer --seeds"
+        )

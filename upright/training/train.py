@@ -69,6 +69,8 @@ def train(
     seeds = seeds if isinstance(seeds, Iterable) else str(seeds)
     if steps is None and episodes is None:
         steps, episodes = chosen.steps, chosen.episodes
+    if driver != "stepwise":
+        task = task.removeprefix("upright/")  # the same task, as Gymnasium knows it
     if driver == "auto":
         driver = "fused" if task in NAMES and not render else "stepwise"
     if render and driver == "fused":
