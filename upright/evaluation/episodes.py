@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-import upright.environments  # noqa: F401  (registers upright/CartPole-v1 and the others)
+# Registers upright/CartPole-v1 and the others.
+import upright.environments  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upright.errors import UprightError
 from upright.policy import Policy, load_policy
 from upright.tasks import bridge
