@@ -1,5 +1,6 @@
 """What the commands print: live progress, tables, and where to look."""
 
+import itertools
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from upright.errors import UprightError
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
 from upright.runs import Run, policy_path
+from upright.spec import Spec
 
 if TYPE_CHECKING:
     from upright.training.session import Status
@@ -38,6 +40,7 @@ class _Plain(Console):
 # Where output goes into a file there is no width to keep to, and a table must not lose columns.
 _out = _Plain(width=None if sys.stdout.isatty() else 1000)
 _progress = _Plain(stderr=True)
+_MOST_CHANNELS = 24  # rows of a table that somebody still reads
 _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
@@ -273,26 +276,34 @@ def print_policy(policy: Policy) -> None:
     spec = policy.spec
     table = _table(title="observation")
     table.add_column("name")
-    for column in ("unit", "lower limit", "upper limit", "divided by"):
+    for column in ("unit", "lower limit", "upper limit", "minus", "divided by"):
         table.add_column(column, justify="right")
-    for channel, scale in zip(spec.observation, policy.scale, strict=True):
+    columns = zip(spec.observation, policy.offset, policy.scale, strict=True)
+    for channel, offset, scale in itertools.islice(columns, _MOST_CHANNELS):
         ends = (channel.low, channel.high)
         limits = ("-" if math.isinf(limit) else f"{limit:.4g}" for limit in ends)
-        table.add_row(channel.name, channel.unit, *limits, f"{scale:.4g}")
+        table.add_row(channel.name, channel.unit, *limits, f"{offset:.4g}", f"{scale:.4g}")
+    if spec.observation_size > _MOST_CHANNELS:
+        table.add_row(f"and {spec.observation_size - _MOST_CHANNELS} more")
     training = policy.training
     evaluation = training.get("evaluation", {})
     _print_pairs(
         {
             "task": spec.task,
             "network": f"{'-'.join(map(str, policy.sizes))}, ReLU",
-            "actions": f"{spec.action} of {', '.join(f'{v:g}' for v in spec.action_values)}"
-            f" {spec.action_unit}" + (f", every {spec.dt:g} s" if spec.dt else ""),
+            "actions": _actions(spec),
             "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"
             f" step {training.get('step', '?')}",
             "evaluation": ", ".join(f"{key} {value:g}" for key, value in evaluation.items()),
         }
     )
     _out.print(table)
+
+
+def _actions(spec: Spec) -> str:
+    values = ", ".join(f"{value:g}" for value in spec.action_values)
+    unit = f" {spec.action_unit}" if spec.action_unit != "1" else ""
+    return f"{spec.action} of {values}{unit}" + (f", every {spec.dt:g} s" if spec.dt else "")
 
 
 def _upright() -> str:
