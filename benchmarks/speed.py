@@ -82,7 +82,7 @@ class Upright:
             evaluation_episodes=1,
             checkpoint_every=CHUNK,
         )
-        self.fleet = Fleet(make_driver(config).crews(config.seeds, None, lambda: False))
+        self.fleet = Fleet(make_driver(config).crews(config.seeds, None, lambda steps: False))
         self.steps_per_second(chunks=1)
 
     def steps_per_second(self, chunks: int | None = None) -> float:

@@ -26,7 +26,7 @@ def fleet_results(seeds, chunks=(300, 300), vectorise=None, episodes=2**31 - 1):
     driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
     orders = {seed: [Order(steps, episodes, evaluate=True) for steps in chunks] for seed in seeds}
     logs, last = {seed: [] for seed in seeds}, {}
-    crews = FusedDriver(driver, vectorise).crews(tuple(seeds), None, lambda: False)
+    crews = FusedDriver(driver, vectorise).crews(tuple(seeds), None, lambda steps: False)
     with Fleet(crews) as fleet:
         for result in fleet.run(lambda seed: orders[seed].pop(0) if orders[seed] else None):
             logs[result.seed].append(result.log)

@@ -40,13 +40,26 @@ class Evaluation:
         }
 
 
+class Stopped(Exception):  # noqa: N818  (no error: it was asked for)
+    """An evaluation was ended before its time."""
+
+
+Stop = Callable[[], bool]  # asked before each step: True ends the work
+
+
 def evaluate(
-    policy: Policy | str | Path, *, task: str | None = None, episodes: int = 100, seed: int = 0
+    policy: Policy | str | Path,
+    *,
+    task: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    stop: Stop = lambda: False,
 ) -> Evaluation:
     """Greedy episodes of a policy, or of a policy file, in Gymnasium's environment of its task.
 
     The same `seed` gives the same start states. With `task`, a policy for another one is refused.
-    Raises UprightError if the policy does not fit the environment.
+    Raises UprightError if the policy does not fit the environment or the environment fails, and
+    Stopped if `stop()`, asked before each step, was True.
     """
     if episodes < 1:
         raise UprightError(f"episodes is {episodes}; it must be at least 1")
@@ -58,7 +71,7 @@ def evaluate(
     for first in range(0, episodes, _TOGETHER):
         some = Episodes(lambda: make_env(policy, task), reset_seeds[first : first + _TOGETHER])
         with contextlib.closing(some):
-            parts.append(some.run(policy))
+            parts.append(some.run(policy, stop))
     returns, lengths = zip(*parts, strict=True)
     return Evaluation(np.concatenate(returns), np.concatenate(lengths), reset_seeds)
 
@@ -76,10 +89,12 @@ class Episodes:
         self._reset_seeds = reset_seeds
         self._envs: list[bridge.Flat] = []
 
-    def run(self, policy: Policy) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def run(
+        self, policy: Policy, stop: Stop = lambda: False
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Returns and lengths. In step, so that the policy acts on all observations at once.
 
-        Raises UprightError if an environment fails.
+        Raises UprightError if an environment fails, Stopped if `stop()`.
         """
         if not self._envs:
             self._envs = [self._make() for _ in self._reset_seeds]
@@ -88,6 +103,8 @@ class Episodes:
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         running = np.arange(episodes)
         while len(running):
+            if stop():
+                raise Stopped
             actions = policy.act(observations[running])
             going_on = np.ones(len(running), bool)
             for index, episode in enumerate(running.tolist()):

@@ -70,7 +70,9 @@ class Crew(Protocol):
 
 
 States = Mapping[int, Any]  # of each seed: the tree that `Crew.states` gave
-Stop = Callable[[], bool]  # asked between steps that take long: True ends the work early
+# Called between steps that may take long, with the number of steps since the last call; True ends
+# the work early.
+Pulse = Callable[[int], bool]
 
 
 @runtime_checkable
@@ -85,7 +87,7 @@ class Driver(Protocol):
         """All work in the calling thread."""
         ...
 
-    def crews(self, seeds: Sequence[int], states: States | None, stop: Stop) -> list[Crew]:
+    def crews(self, seeds: Sequence[int], states: States | None, pulse: Pulse) -> list[Crew]:
         """Compiled and ready to go on from the states, or to begin."""
         ...
 

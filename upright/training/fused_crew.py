@@ -19,7 +19,7 @@ from upright.agents import replay
 from upright.agents.replay import Replay
 from upright.spec import Spec
 from upright.training.engine import compiler_options
-from upright.training.fleet import Crew, Order, Result, States, Stop
+from upright.training.fleet import Crew, Order, Pulse, Result, States
 from upright.training.fused import Carry, Fused
 
 
@@ -35,15 +35,15 @@ class FusedDriver:
     def spec(self) -> Spec:
         return self.fused.task.spec
 
-    def crews(self, seeds: Sequence[int], states: States | None, stop: Stop) -> list[Crew]:
-        """`stop` is never asked: a chunk takes a tenth of a second."""
+    def crews(self, seeds: Sequence[int], states: States | None, pulse: Pulse) -> list[Crew]:
+        """They call `pulse` after each order: that takes a tenth of a second."""
         vectorise = self.vectorise
         if vectorise is None:
             vectorise = jax.default_backend() != "cpu"
         groups = [tuple(seeds)] if vectorise else [(seed,) for seed in seeds]
         programs = _compile(self.fused, len(groups[0]), jax.vmap if vectorise else _over_one_seed)
         return [
-            FusedCrew(programs, group, self._restore(group, states) if states else None)
+            FusedCrew(programs, group, self._restore(group, states) if states else None, pulse)
             for group in groups
         ]
 
@@ -78,11 +78,18 @@ class _Programs(NamedTuple):
 class FusedCrew:
     """One seed, or all of them on an accelerator."""
 
-    def __init__(self, programs: _Programs, seeds: tuple[int, ...], carry: Carry | None):
+    def __init__(
+        self,
+        programs: _Programs,
+        seeds: tuple[int, ...],
+        carry: Carry | None,
+        pulse: Pulse,
+    ):
         self.seeds = seeds
         self.strays: list[int] = []  # a native task always does the same again
         self._programs = programs
         self._carry = carry
+        self._pulse = pulse
 
     def work(self, orders: Mapping[int, Order]) -> list[Result]:
         steps = max(order.steps for order in orders.values())
@@ -96,6 +103,7 @@ class FusedCrew:
         # Copies, since the carry is donated to the next chunk.
         agent = jax.tree.map(np.array, carry.agent)
         log, taken, healthy = np.asarray(log), np.asarray(taken), np.asarray(carry.healthy)
+        self._pulse(int(taken.sum()))
         return [
             Result(
                 seed=seed,

@@ -6,17 +6,19 @@ there is at that moment. When the training ends, by its budget or by Ctrl-C, the
 written first and then the books are closed; going on from the checkpoint forgets the closing.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.evaluation.episodes import evaluate
+from upright.evaluation.episodes import Stopped, evaluate
 from upright.policy import Policy
 from upright.runs import RunWriter, policy_path
 from upright.training import checkpoints
@@ -113,6 +115,9 @@ class Session:
         self.leg_end = 0  # the next checkpoint [steps of each seed]
         self.started = 0.0  # of the training itself, by the monotonic clock [s]
         self.steps_before = 0  # of this process, over all seeds
+        self.under_way = 0  # steps that are not in the records yet
+        self.shown = 0.0  # when the watcher was called last
+        self.lock = threading.Lock()
         self.timings: dict[str, float] = {}
 
     def restore(self) -> None:
@@ -145,10 +150,10 @@ class Session:
         self.watch(Status("compiling", 0.0))
         begin = time.monotonic()
         states = self.resumed.states if self.resumed else None
-        crews = self.driver.crews(self.config.seeds, states, lambda: self.interrupt.requested)
+        crews = self.driver.crews(self.config.seeds, states, self.pulse)
         with Fleet(crews, inline=self.driver.inline) as fleet:
             self.note_strays(crews)
-            self.started, shown = time.monotonic(), -np.inf
+            self.started = time.monotonic()
             if not self.resumed:
                 self.save_checkpoint(fleet)
             while running := [r for r in self.records.values() if self.plan(r)]:
@@ -156,15 +161,28 @@ class Session:
                 self.leg_end = (min(r.steps for r in running) // every + 1) * every
                 for result in fleet.run(self.next_order, self.turn):
                     self.take(result)
-                    if time.monotonic() - shown >= _WATCH_SECONDS and self.steps:
-                        shown = time.monotonic()
-                        self.watch(self.status())
+                    self.pulse(0)
                 self.save_checkpoint(fleet)
             self.close(fleet)
             self.watch(self.status())
         self.timings["compile_s"] = round(self.started - begin, 3)
         self.timings["training_s"] = round(time.monotonic() - self.started, 3)
         self.finish()
+
+    def pulse(self, steps: int) -> bool:
+        """Shows how far it is, now and then; True: Ctrl-C was heard. From any thread.
+
+        `steps`: were taken by somebody, and are not in the records yet.
+        """
+        with self.lock:
+            self.under_way += steps
+            status = None
+            if self.started and time.monotonic() - self.shown >= _WATCH_SECONDS:
+                self.shown = time.monotonic()
+                status = self.status()
+        if status:
+            self.watch(status)
+        return self.interrupt.requested
 
     def plan(self, record: SeedRecord) -> Order | None:
         """What a seed does next: on to its next row. None: nothing, it has ended."""
@@ -174,13 +192,12 @@ class Session:
         if record.last is None:
             return Order(0, episodes, evaluate=True)
         row = self.next_row(record.written)
-        if record.steps == row:  # its evaluation had failed
-            return Order(0, episodes, evaluate=row % self.config.evaluate_every == 0)
+        if record.steps == row:  # its evaluation failed, or was interrupted
+            return Order(0, episodes, evaluate=self.due(row))
         end = min(row, self.config.steps or row)
         if record.steps == end or record.episodes >= episodes:
             return None
-        due = end % self.config.evaluate_every == 0
-        return Order(end - record.steps, episodes, evaluate=due)
+        return Order(end - record.steps, episodes, evaluate=self.due(end))
 
     def next_order(self, seed: int) -> Order | None:
         """As planned, but not beyond the next checkpoint."""
@@ -189,6 +206,10 @@ class Session:
         if order is None or order.steps <= left:
             return order
         return replace(order, steps=left, evaluate=False) if left else None
+
+    def due(self, step: int) -> bool:
+        """An evaluation, at this step."""
+        return step % self.config.evaluate_every == 0
 
     def next_row(self, written: int) -> int:
         """The step of the row after the one at step `written`."""
@@ -205,7 +226,9 @@ class Session:
         record, log = self.records[result.seed], Step(*result.log.T)
         ended = np.flatnonzero(log.ended)
         record.waiting.append(result.log)
-        record.steps += len(result.log)
+        with self.lock:
+            record.steps += len(result.log)
+            self.under_way -= len(result.log)
         record.episodes += len(ended)
         record.returns.extend(log.episode_return[ended].tolist())
         if result.error:
@@ -216,7 +239,7 @@ class Session:
         elif result.returns is not None:
             self.write_rows(record)
             self.keep(record, result)
-        elif record.steps == self.next_row(record.written):
+        elif record.steps == self.next_row(record.written) and not self.due(record.steps):
             self.write_rows(record)
 
     def write_rows(self, record: SeedRecord) -> None:
@@ -378,14 +401,16 @@ class Session:
                 break
             if record.kept is None:
                 continue
-            self.watch(Status("judging", done / len(results)))
             try:
                 judgement = evaluate(
                     record.kept,
                     task=self.config.task,
                     episodes=JUDGEMENT_EPISODES,
                     seed=JUDGEMENT_SEED,
+                    stop=partial(self.judging, done / len(results)),
                 )
+            except Stopped:
+                continue  # the loop sees why
             except UprightError as error:
                 result["error"] = f"while it was judged, {error}"
                 self.writer.info["status"] = "failed"
@@ -395,6 +420,12 @@ class Session:
         self.timings["judgement_s"] = round(time.monotonic() - begin, 3)
         self.writer.save_info()
 
+    def judging(self, fraction: float) -> bool:
+        if time.monotonic() - self.shown >= _WATCH_SECONDS:
+            self.shown = time.monotonic()
+            self.watch(Status("judging", fraction))
+        return self.interrupt.requested
+
     @property
     def steps(self) -> int:
         return sum(record.steps for record in self.records.values())
@@ -402,16 +433,18 @@ class Session:
     def status(self) -> Status:
         """Over all seeds, at this moment."""
         records = list(self.records.values())
-        fraction = float(np.mean([self.done(record) for record in records]))
         elapsed = time.monotonic() - self.started
-        steps = self.steps - self.steps_before
-        returns = [np.mean(record.returns) for record in records if record.returns]
+        steps = self.steps + self.under_way
+        fraction = float(np.mean([self.done(record) for record in records]))
+        if self.config.steps:
+            fraction += self.under_way / (self.config.steps * len(records))
+        returns = [np.mean(list(record.returns)) for record in records if record.returns]
         threshold = self.spec.solved_return
         return Status(
             phase="stopping" if self.interrupt.requested else "training",
             fraction=fraction,
-            steps=self.steps,
-            steps_per_second=steps / elapsed,
+            steps=steps,
+            steps_per_second=(steps - self.steps_before) / elapsed,
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else None,
             median_return=float(np.median(returns)) if returns else None,
             worst_return=float(np.min(returns)) if returns else None,

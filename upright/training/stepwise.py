@@ -20,12 +20,12 @@ from upright.agents import dqn, replay
 from upright.agents.dqn import DQN
 from upright.agents.replay import HostReplay, Replay
 from upright.errors import UprightError
-from upright.evaluation.episodes import Episodes
+from upright.evaluation.episodes import Episodes, Stopped
 from upright.spec import Spec
 from upright.tasks.bridge import Flat
 from upright.training import noise
 from upright.training.engine import compiler_options
-from upright.training.fleet import Crew, Order, Result, States, Step, Stop, cores
+from upright.training.fleet import Crew, Order, Pulse, Result, States, Step, cores
 from upright.training.lanes import Lanes
 
 
@@ -52,7 +52,7 @@ class Stepwise:
     evaluation: Callable[[], Episodes]
     inline: bool = False  # one crew, in the calling thread: as windows want it
 
-    def crews(self, seeds: Sequence[int], states: States | None, stop: Stop) -> list[Crew]:
+    def crews(self, seeds: Sequence[int], states: States | None, pulse: Pulse) -> list[Crew]:
         """One for each core; more if some seeds are ahead of others."""
         size = len(seeds) if self.inline else -(-len(seeds) // cores())
         groups = [
@@ -62,7 +62,7 @@ class Stepwise:
             for first in range(0, len(members), size)
         ]
         programs = {n: _Programs.compile(self, n) for n in {len(group) for group in groups}}
-        return [StepwiseCrew(self, programs[len(group)], group, states, stop) for group in groups]
+        return [StepwiseCrew(self, programs[len(group)], group, states, pulse) for group in groups]
 
     def template(self) -> Progress:
         size, count = self.spec.observation_size, np.zeros((), np.int32)
@@ -228,13 +228,13 @@ class StepwiseCrew:
         programs: _Programs,
         seeds: tuple[int, ...],
         states: States | None,
-        stop: Stop,
+        pulse: Pulse,
     ):
         self.seeds = seeds
         self.strays: list[int] = []  # whose environment did not do the same again
         self._driver = driver
         self._programs = programs
-        self._stop = stop
+        self._pulse = pulse
         self._lanes = Lanes([lambda s=s: driver.make_env(s) for s in seeds], seeds)
         self._evaluation = driver.evaluation()
         self._replay = HostReplay(
@@ -259,10 +259,11 @@ class StepwiseCrew:
         taken = np.zeros(len(self.seeds), np.int32)
         noises = self._draw() if steps else ()
         for step, row in enumerate(log):
-            if not self._going.any() or self._stop():
+            if not self._going.any() or self._pulse(0):
                 break
             self._step(Step(*row.T), *(drawn[:, step] for drawn in noises))
             taken += self._going
+            self._pulse(int(self._going.sum()))
             if row[:, 0].any() or not np.isfinite(row).all():
                 over = (self._episodes >= episodes) | ~np.isfinite(row).all(axis=1)
                 over[list(self._lanes.errors)] = True
@@ -327,7 +328,9 @@ class StepwiseCrew:
         if order.evaluate and healthy and not error and len(log) == order.steps:
             policy = self._driver.agent.to_policy(agent, self._driver.spec, {})
             try:
-                returns, _ = self._evaluation.run(policy)
+                returns, _ = self._evaluation.run(policy, lambda: self._pulse(0))
+            except Stopped:
+                pass  # it is made up for after a resume
             except UprightError as failure:
                 error = f"while it was evaluated, {failure}"
         return Result(
