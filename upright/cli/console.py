@@ -175,13 +175,15 @@ def print_run(run: Run) -> None:
 def _print_where(run: Run) -> None:
     """The last lines: what is in the folder, what to do with it."""
     kept = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
+    task = run.info["config"]["task"]
+    path = f"{run.path} --task {task}" if ":" in task else str(run.path)
     judged = sum(bool(result.get("judgement")) for result in run.results)
     if judged < kept:
-        _out.print(f"judged: {judged} of {kept} policies; all: {_upright()} evaluate {run.path}")
+        _out.print(f"judged: {judged} of {kept} policies; all: {_upright()} evaluate {path}")
     if run.status in ("interrupted", "running"):
-        _out.print(f"go on with it:         {_upright()} resume {run.path}")
+        _out.print(f"go on with it:         {_upright()} resume {path}")
     if kept:
-        _out.print(f"watch the best policy: {_upright()} play {run.path}")
+        _out.print(f"watch the best policy: {_upright()} play {path}")
         _out.print(f"learning curve:        {_upright()} plot {run.path}")
     _out.print(
         f"{run.status}: {run.path} holds run.json, episodes.csv, evaluations.csv, learning.csv"

@@ -255,10 +255,13 @@ class Session:
         for record in self.records.values():
             self.write_rows(record)
 
+        due = {r.seed for r in self.records.values() if r.state == "running" and not r.evaluated}
+
         def closing_order(seed: int) -> Order | None:
-            record = self.records[seed]
-            due = record.state == "running" and not record.evaluated
-            return Order(0, _NO_LIMIT, evaluate=True) if due else None
+            if seed not in due:
+                return None
+            due.remove(seed)  # asked once: Ctrl-C may cut an evaluation, too
+            return Order(0, _NO_LIMIT, evaluate=True)
 
         for result in fleet.run(closing_order, self.turn):
             self.take(result)
