@@ -322,7 +322,15 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "40"]  # so many that ending in order takes a while
+    command = [
+        sys.executable,
+        "-m",
+        "upright",
+        "train",
+        "CartPole-v1",
+        "--seeds",
+        "40",
+    ]  # so many that ending in order takes a while
     command += ["--steps", "100000000", "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:

@@ -23,7 +23,7 @@ from upright.runs import Run, policy_path
 from upright.spec import Spec
 
 if TYPE_CHECKING:
-    from upright.training.session import Status
+    from upright.training.records import Status
 
 
 class _Plain(Console):

@@ -8,14 +8,12 @@ written first and then the books are closed; going on from the checkpoint forget
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.evaluation.episodes import Stopped, evaluate
@@ -26,6 +24,7 @@ from upright.training.checkpoints import Checkpoint
 from upright.training.config import Config
 from upright.training.fleet import Crew, Driver, Fleet, Order, Result, Step
 from upright.training.interrupt import Interrupt
+from upright.training.records import SeedRecord, Status, Watch
 
 CHUNK = 1000  # steps between two rows of averages for each seed
 JUDGEMENT_EPISODES = 100  # of each kept policy, in Gymnasium, after the training
@@ -33,69 +32,6 @@ JUDGEMENT_SEED = 2026  # apart from the start states by which training keeps its
 _NO_LIMIT = 2**31 - 1  # of episodes
 _NO_ROWS = np.zeros((0, len(Step._fields)), np.float32)
 _WATCH_SECONDS = 0.1  # between two calls of the watcher: a status looks at every seed
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a display shows while a training goes on."""
-
-    phase: Literal["compiling", "training", "stopping", "judging"]
-    fraction: float  # of the phase that is done
-    steps: int = 0  # over all seeds
-    steps_per_second: float = 0.0
-    seconds_left: float | None = None
-    median_return: float | None = None  # over seeds, of their last 20 episodes' means
-    worst_return: float | None = None
-    threshold: float | None = None  # mean return from which the task counts as solved
-    solved: int = 0  # seeds whose kept policy reaches it
-    seeds: int = 0
-
-
-Watch = Callable[[Status], None]
-
-
-@dataclass
-class SeedRecord:
-    """How far one seed is, and the policies that it leaves."""
-
-    seed: int
-    state: Literal["running", "finished", "interrupted", "diverged", "failed"] = "running"
-    steps: int = 0
-    episodes: int = 0
-    written: int = 0  # steps whose rows are in the CSV files
-    # returns of the latest episodes
-    returns: deque[float] = field(default_factory=lambda: deque[float](maxlen=20))
-    kept: Policy | None = None  # best by evaluation, of equal ones the latest
-    last: Policy | None = None  # latest one evaluated
-    error: str | None = None  # why it failed
-    waiting: list[NDArray[np.float32]] = field(default_factory=list[NDArray[np.float32]])
-
-    @property
-    def evaluated(self) -> bool:
-        """At the present step."""
-        return self.last is not None and self.last.training["step"] == self.steps
-
-    @property
-    def kept_return(self) -> float:
-        return self.rank()[0]
-
-    def rank(self) -> tuple[float, int]:
-        """Of the kept policy among those of all seeds: mean return, step. It never falls."""
-        if self.kept is None:
-            return -np.inf, 0
-        return self.kept.training["evaluation"]["mean_return"], self.kept.training["step"]
-
-    def summary(self) -> dict[str, Any]:
-        """For run.json."""
-        return {
-            "seed": self.seed,
-            "state": self.state,
-            "steps": self.steps,
-            "episodes": self.episodes,
-            "kept": self.kept.training if self.kept else None,
-            "last": self.last.training if self.last else None,
-            **({"error": self.error} if self.error else {}),
-        }
 
 
 class Session:

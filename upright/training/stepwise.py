@@ -27,6 +27,7 @@ from upright.training import noise
 from upright.training.engine import compiler_options
 from upright.training.fleet import Crew, Order, Pulse, Result, States, Step, cores
 from upright.training.lanes import Lanes
+from upright.training.packing import Packed, Packing
 
 
 class Progress(NamedTuple):
@@ -93,64 +94,24 @@ class _Frame(NamedTuple):
         return _Frame(row[:size], row[size : 2 * size], *jnp.unstack(row[2 * size :]))
 
 
-Leaves = list[Any]  # of the agent's state, packed; leading axis S
-
-
-class _Packing:
-    """A tree as few arrays: every argument and every result costs a call some microseconds."""
-
-    _LARGE = 2048  # numbers; an array of more would cost more to pack than it saves
-
-    def __init__(self, tree: Any):
-        """`tree`: shapes and types of its leaves, of 32 bits each."""
-        self._shapes, self._structure = jax.tree.flatten(tree)
-
-    def pack(self, tree: Any) -> Leaves:
-        """All small leaves in one array, then the large ones."""
-        leaves = jax.tree.leaves(tree)
-        small = [_as(leaf.ravel(), jnp.float32) for leaf in leaves if leaf.size <= self._LARGE]
-        return [jnp.concatenate(small), *(leaf for leaf in leaves if leaf.size > self._LARGE)]
-
-    def unpack(self, packed: Leaves) -> Any:
-        """The inverse; of NumPy arrays, copies."""
-        small, *large = packed
-        leaves: list[Any] = []
-        first = 0
-        for shape in self._shapes:
-            if shape.size > self._LARGE:
-                leaves.append(large.pop(0))
-                continue
-            flat = small[first : first + shape.size]
-            leaves.append(_as(flat, shape.dtype).reshape(shape.shape))
-            first += shape.size
-        return jax.tree.unflatten(self._structure, leaves)
-
-
-def _as(array: Any, dtype: Any) -> Any:
-    """The same bits as another type."""
-    if isinstance(array, np.ndarray):
-        return array.view(dtype).copy()
-    return array if array.dtype == dtype else jax.lax.bitcast_convert_type(array, dtype)
-
-
 @dataclass(frozen=True)
 class _Programs:
     """Compiled for a number of seeds S."""
 
-    packing: _Packing  # of the agent's state
-    init: Callable[[NDArray[np.uint32]], tuple[Leaves, Any]]
+    packing: Packing  # of the agent's state; packed, it has a leading axis S
+    init: Callable[[NDArray[np.uint32]], tuple[Packed, Any]]
     draw: Callable[..., Any]  # key, step [S, 1] -> chunk of replay bits, next explore and action
-    act: Callable[[Leaves, Any, NDArray[np.float32]], Any]
-    wait: Callable[[Leaves, NDArray[np.float32]], tuple[Leaves, Any]]
-    learn: Callable[[Leaves, NDArray[np.float32], NDArray[np.float32]], tuple[Leaves, Any]]
+    act: Callable[[Packed, Any, NDArray[np.float32]], Any]
+    wait: Callable[[Packed, NDArray[np.float32]], tuple[Packed, Any]]
+    learn: Callable[[Packed, NDArray[np.float32], NDArray[np.float32]], tuple[Packed, Any]]
 
     @staticmethod
     def compile(driver: Stepwise, seeds: int) -> "_Programs":
         agent, spec = driver.agent, driver.spec
         key = jax.random.key(0)
-        packing = _Packing(jax.eval_shape(lambda: agent.init(key, spec)))
+        packing = Packing(jax.eval_shape(lambda: agent.init(key, spec)))
 
-        def init(seed: UInt32[Array, ""]) -> tuple[Leaves, UInt32[Array, "2"]]:
+        def init(seed: UInt32[Array, ""]) -> tuple[Packed, UInt32[Array, "2"]]:
             keys = noise.keys(jax.random.key(seed))
             return packing.pack(agent.init(keys.agent, spec)), jax.random.key_data(keys.run)
 
@@ -163,7 +124,7 @@ class _Programs:
             return bits, jax.vmap(lambda step: noise.draw(agent, spec, run, step + 1).act)(steps)
 
         def act(
-            leaves: Leaves, key: UInt32[Array, "2"], observation: Float[Array, " O"]
+            leaves: Packed, key: UInt32[Array, "2"], observation: Float[Array, " O"]
         ) -> Int[Array, ""]:
             state: dqn.State = packing.unpack(leaves)
             run = jax.random.wrap_key_data(key)
@@ -171,20 +132,20 @@ class _Programs:
 
         def go_on(
             state: dqn.State, metrics: dqn.Metrics, row: Float[Array, " frame"]
-        ) -> tuple[Leaves, Float[Array, " 3"]]:
+        ) -> tuple[Packed, Float[Array, " 3"]]:
             frame = _Frame.unpack(row)
             state = agent.advance(state, frame.before, frame.ended > 0)
             drawn = dqn.Noise(frame.explore, frame.action.astype(jnp.int32))
             action = agent.act(state, frame.present, drawn).astype(jnp.float32)
             return packing.pack(state), jnp.stack([action, metrics.loss, metrics.q_mean])
 
-        def wait(leaves: Leaves, row: Float[Array, " frame"]) -> tuple[Leaves, Float[Array, " 3"]]:
+        def wait(leaves: Packed, row: Float[Array, " frame"]) -> tuple[Packed, Float[Array, " 3"]]:
             zero = jnp.zeros(())
             return go_on(packing.unpack(leaves), dqn.Metrics(zero, zero), row)
 
         def learn(
-            leaves: Leaves, row: Float[Array, " frame"], rows: Float[Array, "G B row"]
-        ) -> tuple[Leaves, Float[Array, " 3"]]:
+            leaves: Packed, row: Float[Array, " frame"], rows: Float[Array, "G B row"]
+        ) -> tuple[Packed, Float[Array, " 3"]]:
             state, metrics = jax.lax.scan(
                 lambda state, rows: agent.learn(state, replay.unpack(rows)),
                 packing.unpack(leaves),
@@ -257,6 +218,9 @@ class StepwiseCrew:
         episodes = max(order.episodes for order in orders.values())
         log = np.zeros((steps, len(self.seeds), len(Step._fields)), np.float32)
         taken = np.zeros(len(self.seeds), np.int32)
+        for lane, seed in enumerate(self.seeds):
+            if steps and seed not in orders and self._going[lane]:
+                self._end(lane)
         noises = self._draw() if steps else ()
         for step, row in enumerate(log):
             if not self._going.any() or self._pulse(0):

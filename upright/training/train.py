@@ -23,8 +23,9 @@ from upright.training.drivers import make_driver
 from upright.training.fleet import Driver
 from upright.training.interrupt import Interrupt
 from upright.training.presets import find_preset
+from upright.training.records import Status, Watch
 from upright.training.seeds import check_seeds, parse_seeds
-from upright.training.session import Session, Status, Watch
+from upright.training.session import Session
 
 CHECKPOINT_STEPS = 10_000
 # Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
