@@ -188,7 +188,7 @@ class Session:
         order, left = self.plan(record), self.leg_end - record.steps
         if order is None or order.steps <= left:
             return order
-        return replace(order, steps=left, evaluate=False) if left else None
+        return replace(order, steps=left, evaluate=False) if left > 0 else None
 
     def next_row(self, written: int) -> int:
         """The step of the row after the one at step `written`."""
