@@ -105,6 +105,7 @@ class RunWriter:
         self.info = info
         self._files: dict[str, TextIO] = {}
         self._made: list[Path] = []  # what is removed if nothing was learned, in this order
+        self._begun = False  # something in the folder was changed
         self._lock = FileLock(path / ".lock", blocking=False)
 
     @classmethod
@@ -153,6 +154,7 @@ class RunWriter:
 
         Raises UprightError if one is shorter.
         """
+        self._begun = True
         for name, columns in COLUMNS.items():
             path = self.path / f"{name}.csv"
             try:
@@ -227,6 +229,8 @@ class RunWriter:
         if self._made and not any((self.path / "policies").glob("*")):
             self._discard()  # nothing has been learned: leave nothing half written
             return
+        if not self._begun:
+            return  # a resume that was refused
         with contextlib.suppress(UprightError):
             self.save_info(status="interrupted" if kind is KeyboardInterrupt else "failed")
 
