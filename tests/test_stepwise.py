@@ -305,17 +305,13 @@ NAN, INF = float("nan"), float("inf")
     ("where", "result", "complaint"),
     [
         ((3, 4, 2), None, "in step {0}, episode 4, the environment raised RuntimeError: gearbox"),
-        ((3, 4, 2), [NAN, 0], "in step {0}, episode 4, the environment's observation"),
-        ((3, 4, 2), [INF, -INF], "in step {0}, episode 4, the environment's observation"),
-        ((3, 4, 2), [1, 2, 3], "in step {0}, episode 4, the environment"),
-        ((3, 4, 0), None, "in step {0}, episode 4, the environment raised RuntimeError: gearbox"),
+        ((3, 4, 2), [INF, -INF], "in step {0}, episode 4, the environment's observation [ inf"),
+        ((3, 4, 2), [1, 2, 3], "in step {0}, episode 4, the environment raised ValueError: an obs"),
         ((3, 4, 0), [0, NAN], "in step {0}, episode 4, the environment's observation"),
         ((3, 1, 0), None, "in step 1, episode 1, the environment raised RuntimeError: gearbox"),
-        ((3, 1, 0), [NAN, 1], "in step 1, episode 1, the environment's observation"),
         ((5, 2, 0), None, "while it was evaluated, the environment raised RuntimeError: gearbox"),
         ((5, 5, 3), None, "while it was evaluated, the environment raised RuntimeError: gearbox"),
         ((5, 5, 3), [NAN, 0], "while it was evaluated, the environment's observation"),
-        ((5, 5, 0), [NAN, 0], "while it was evaluated, the environment's observation"),
     ],
 )
 def test_a_seed_whose_environment_fails_stops_alone_and_can_go_on(
@@ -329,10 +325,8 @@ def test_a_seed_whose_environment_fails_stops_alone_and_can_go_on(
     for again in (False, True):
         if again:  # not mended yet
             walk.setattr(Walk, "made", 0)
-            number, episode, step = where
-            # A fresh process counts anew: the learner begins with its present episode.
-            where = (number, 1, step) if number < 5 else (number, 1, step)
-            walk.setattr(Walk, "mishap", broken(*where, result))
+            # These walks are new: the episode that went wrong is their first one.
+            walk.setattr(Walk, "mishap", broken(where[0], 1, where[2], result))
             run = upright.resume(run.path)
         assert run.status == "failed"
         assert [result["state"] for result in run.results] == ["finished", "failed", "finished"]
@@ -351,13 +345,14 @@ def test_a_seed_whose_environment_fails_stops_alone_and_can_go_on(
 
 def test_a_failed_environment_is_one_line_and_status_2(tmp_path, walk, call):
     walk.setattr(Walk, "mishap", broken(2, 2, 1, None))
-    command = ["train", "Walk-v0", "--seeds", "1", "--steps", "600", "--out", tmp_path / "run"]
+    out = tmp_path / "run"
+    command = ["train", "Walk-v0", "--seeds", "1", "--steps", "600", "--out", out]
     status, _, errors = call(*command, "--agent.hidden", "8")
     assert status == 2
-    assert errors.splitlines()[-1] == (
-        f"upright: seed 0: {Run(tmp_path / 'run').results[0]['error']};"
-        f" go on with: upright resume {tmp_path / 'run'}"
-    )
+    error = Run(out).results[0]["error"]
+    line = errors.splitlines()[-1]
+    assert line.startswith(f"upright: seed 0: {error}; go on with: ")
+    assert line.endswith(f"upright resume {out}")
 
 
 class Bad(gym.Env):
