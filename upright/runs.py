@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from upright.errors import UprightError, UprightWarning
-from upright.files import make_folder, write_atomically
+from upright.files import make_folder, remove_unfinished, write_atomically
 from upright.policy import Policy, load_policy
 
 FORMAT, VERSION = "upright-run", 2
@@ -155,6 +155,8 @@ class RunWriter:
         Raises UprightError if one is shorter.
         """
         self._begun = True
+        for folder in (self.path, self.path / "policies", self.path / "checkpoints"):
+            remove_unfinished(folder)
         for name, columns in COLUMNS.items():
             path = self.path / f"{name}.csv"
             try:
