@@ -152,8 +152,12 @@ class RunWriter:
     def rewind(self, sizes: Mapping[str, int]) -> None:
         """Cuts the CSV files back to these sizes [bytes], or to their first line.
 
-        Raises UprightError if one is shorter.
+        Raises UprightError, and changes nothing, if one is shorter.
         """
+        for name, size in sizes.items():
+            path = self.path / f"{name}.csv"
+            if not path.is_file() or path.stat().st_size < size:
+                raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
         self._begun = True
         for folder in (self.path, self.path / "policies", self.path / "checkpoints"):
             remove_unfinished(folder)
@@ -165,8 +169,6 @@ class RunWriter:
                     csv.writer(file).writerow(columns)
                     file.flush()
                     continue
-                if file.seek(0, os.SEEK_END) < sizes[name]:
-                    raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
                 file.seek(sizes[name])
                 file.truncate()
             except OSError as error:

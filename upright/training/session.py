@@ -128,6 +128,8 @@ class Session:
             self.writer.rewind({})
             return
         header = self.resumed.header
+        if header["seeds"] != list(self.config.seeds):
+            raise UprightError(f"{folder}: of other seeds than run.json says; it was changed")
         self.writer.rewind(header["csv"])
         for fields in header["records"]:
             record = self.records[fields["seed"]]
