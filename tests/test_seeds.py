@@ -145,3 +145,18 @@ def test_other_seeds_are_refused_with_their_value(text, complaint):
 def test_a_sequence_of_seeds_is_checked_too():
     with pytest.raises(UprightError, match="seed 1 is given more than once"):
         check_seeds([1, 1])
+
+
+def test_each_seed_of_a_vectorised_crew_does_what_it_was_ordered():
+    """Also where the seeds are at different steps, as after a budget of episodes."""
+    driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
+    (crew,) = FusedDriver(driver, vectorise=True).crews((0, 1, 2), None, lambda: False)
+    no_limit = 2**31 - 1
+    orders = {0: Order(10, no_limit, evaluate=True), 1: Order(30, no_limit, evaluate=False)}
+    first, second = crew.work(orders)
+    assert (len(first.log), first.returns.shape) == (10, (4,))
+    assert (len(second.log), second.returns) == (30, None)
+    assert [int(state.agent.steps) for state in crew.states().values()] == [10, 30, 0]
+    (ended,) = crew.work({1: Order(900, 3, evaluate=True)})
+    assert 0 < len(ended.log) < 900
+    assert ended.returns is None, "an evaluation belongs to the step that was ordered"

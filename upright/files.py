@@ -1,5 +1,6 @@
 """Writing files that are there whole or not at all."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -23,6 +24,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What `write_atomically` left there when its process was killed; only while nobody writes."""
+    for path in folder.glob(".*." + 8 * "[0-9a-f]"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def make_folder(path: Path) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from upright.errors import UprightError, UprightWarning
-from upright.files import make_folder, write_atomically
+from upright.files import make_folder, remove_unfinished, write_atomically
 from upright.policy import Policy, load_policy
 
 FORMAT, VERSION = "upright-run", 2
@@ -105,6 +105,7 @@ class RunWriter:
         self.info = info
         self._files: dict[str, TextIO] = {}
         self._made: list[Path] = []  # what is removed if nothing was learned, in this order
+        self._begun = False  # something in the folder was changed
         self._lock = FileLock(path / ".lock", blocking=False)
 
     @classmethod
@@ -151,8 +152,15 @@ class RunWriter:
     def rewind(self, sizes: Mapping[str, int]) -> None:
         """Cuts the CSV files back to these sizes [bytes], or to their first line.
 
-        Raises UprightError if one is shorter.
+        Raises UprightError, and changes nothing, if one is shorter.
         """
+        for name, size in sizes.items():
+            path = self.path / f"{name}.csv"
+            if not path.is_file() or path.stat().st_size < size:
+                raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
+        self._begun = True
+        for folder in (self.path, self.path / "policies", self.path / "checkpoints"):
+            remove_unfinished(folder)
         for name, columns in COLUMNS.items():
             path = self.path / f"{name}.csv"
             try:
@@ -161,8 +169,6 @@ class RunWriter:
                     csv.writer(file).writerow(columns)
                     file.flush()
                     continue
-                if file.seek(0, os.SEEK_END) < sizes[name]:
-                    raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
                 file.seek(sizes[name])
                 file.truncate()
             except OSError as error:
@@ -227,6 +233,8 @@ class RunWriter:
         if self._made and not any((self.path / "policies").glob("*")):
             self._discard()  # nothing has been learned: leave nothing half written
             return
+        if not self._begun:
+            return  # a resume that was refused
         with contextlib.suppress(UprightError):
             self.save_info(status="interrupted" if kind is KeyboardInterrupt else "failed")
 

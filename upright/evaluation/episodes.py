@@ -1,6 +1,7 @@
 """Greedy episodes of a policy in Gymnasium's own environment: the final judgement."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ class Episodes:
         while len(running):
             if stop():
                 raise Stopped
+            strange = running[~np.isfinite(observations[running]).all(axis=1)].tolist()
+            if strange:
+                raise self._not_finite(strange[0], f"observation {observations[strange[0]]}")
             actions = policy.act(observations[running])
             going_on = np.ones(len(running), bool)
             for index, episode in enumerate(running.tolist()):
@@ -113,6 +117,8 @@ class Episodes:
                 )
                 observations[episode] = observation
                 returns[episode] += float(reward)
+                if not math.isfinite(returns[episode]):
+                    raise self._not_finite(episode, f"reward {reward}")
                 lengths[episode] += 1
                 going_on[index] = not (terminated or truncated)
             running = running[going_on]
@@ -121,6 +127,10 @@ class Episodes:
     def close(self) -> None:
         for env in self._envs:
             env.close()
+
+    def _not_finite(self, episode: int, what: str) -> UprightError:
+        seed = self._reset_seeds[episode]
+        return UprightError(f"the environment's {what} is not finite (reset seed {seed})")
 
     def _guarded(self, episode: int, what: Literal["reset", "step"], *action: Any) -> Any:
         env, seed = self._envs[episode], self._reset_seeds[episode]

@@ -33,7 +33,8 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         """`actions`: what the environment is given for each index."""
         super().__init__(env)
         self._actions = actions
-        low, high = (np.ravel(limit).astype(np.float32) for limit in _box(env))
+        with np.errstate(over="ignore"):  # a bound beyond float32 is none
+            low, high = (np.ravel(limit).astype(np.float32) for limit in _box(env))
         self.observation_space = gym.spaces.Box(low, high)
         self.action_space = gym.spaces.Discrete(len(actions))
         self.observation_size = len(low)
@@ -43,11 +44,20 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        return np.asarray(observation, np.float32).ravel(), info
+        return self._flat(observation), info
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
-        return np.asarray(observation, np.float32).ravel(), reward, terminated, truncated, info
+        # Many environments return NumPy's own booleans.
+        return self._flat(observation), reward, bool(terminated), bool(truncated), info
+
+    def _flat(self, observation: Any) -> Observation:
+        flat = np.asarray(observation, np.float32).ravel()
+        if len(flat) != self.observation_size:
+            raise ValueError(
+                f"an observation of {len(flat)} numbers; its space has {self.observation_size}"
+            )
+        return flat
 
 
 def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -> Flat:
@@ -69,8 +79,9 @@ def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -
                 raise UprightError(f"unknown task {task!r}; did you mean {near}?") from None
             raise UprightError(f"task {task!r}: {_one_line(error)}") from None
         except ModuleNotFoundError as error:
+            name = error.name or getattr(error.__cause__, "name", None)  # Gymnasium wraps it
             raise UprightError(
-                f"task {task!r}: no module {error.name!r}; is it installed, or in this folder?"
+                f"task {task!r}: no module {name!r}; is it installed, or in this folder?"
             ) from None
         except Exception as error:  # the environment's own code
             raise UprightError(f"task {task!r} cannot be made: {_one_line(error)}") from error

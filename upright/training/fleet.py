@@ -55,10 +55,9 @@ class Crew(Protocol):
     strays: list[int]  # whose environment, on going on from a state, did not do the same again
 
     def work(self, orders: Mapping[int, Order]) -> list[Result]:
-        """Carries out the orders, in the order of the seeds.
+        """Carries out the orders, in the order of the seeds; those for episodes must be the same.
 
-        Orders for steps must be the same, or 0 for a seed that needs none; so must those for
-        episodes.
+        A seed may do fewer steps than ordered; one without an order does none.
         """
         ...
 

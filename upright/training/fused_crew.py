@@ -92,10 +92,10 @@ class FusedCrew:
         self._pulse = pulse
 
     def work(self, orders: Mapping[int, Order]) -> list[Result]:
-        steps = max(order.steps for order in orders.values())
+        steps = [orders[seed].steps if seed in orders else 0 for seed in self.seeds]
         episodes = max(order.episodes for order in orders.values())
         carry, taken, log = self._programs.advance(
-            self._begun(), np.int32(steps), np.int32(episodes)
+            self._begun(), np.array(steps, np.int32), np.int32(episodes)
         )
         self._carry = carry
         due = any(order.evaluate for order in orders.values())
@@ -104,13 +104,18 @@ class FusedCrew:
         agent = jax.tree.map(np.array, carry.agent)
         log, taken, healthy = np.asarray(log), np.asarray(taken), np.asarray(carry.healthy)
         self._pulse(int(taken.sum()))
+        whole = taken == steps  # else the budget of episodes ended the order, or the loss
         return [
             Result(
                 seed=seed,
                 log=log[i, : taken[i]],
                 healthy=bool(healthy[i]),
                 agent=jax.tree.map(operator.itemgetter(i), agent),
-                returns=returns[i] if returns is not None and orders[seed].evaluate else None,
+                returns=(
+                    returns[i]
+                    if returns is not None and orders[seed].evaluate and whole[i]
+                    else None
+                ),
             )
             for i, seed in enumerate(self.seeds)
             if seed in orders
@@ -138,13 +143,13 @@ class FusedCrew:
 def _compile(fused: Fused, seeds: int, over_seeds: Callable[..., Any]) -> _Programs:
     """The programs for so many seeds in one, compiled at the same time."""
     some = jax.ShapeDtypeStruct((seeds,), jnp.uint32)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
+    counts, count = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((seeds,), ()))
     init = over_seeds(lambda seed: fused.init(jax.random.key(seed)))
     carry = jax.eval_shape(init, some)
     lowered = [
         jax.jit(init).lower(some),
-        jax.jit(over_seeds(fused.advance, (0, None, None)), donate_argnums=0).lower(
-            carry, count, count
+        jax.jit(over_seeds(fused.advance, (0, 0, None)), donate_argnums=0).lower(
+            carry, counts, count
         ),
         jax.jit(over_seeds(fused.evaluate)).lower(carry.agent),
     ]

@@ -1,6 +1,5 @@
 """Gymnasium environments in step, one for each seed of a crew."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,6 +77,9 @@ class Lanes:
             int(np.random.SeedSequence([seed, reset]).generate_state(1)[0])
             for seed, reset in zip(self._seeds, self.resets.tolist(), strict=True)
         ]
+        for lane in np.flatnonzero(lanes).tolist():
+            self._lanes[lane].resting, self._lanes[lane].error = False, None
+            self.errors.pop(lane, None)
         observations, _ = self._env.reset(seed=seeds, options={"reset_mask": lanes})
         self.observations = np.where(lanes[:, None], observations, self.observations)
         self.resets[lanes] += 1
@@ -102,8 +104,7 @@ class Lanes:
             history.append(action)
         self.lengths += 1
         failed: list[int] = []
-        # One sum is finite if all are; if it is not, one looks more closely.
-        if not math.isfinite(observations.sum() + rewards.sum()):
+        if not (np.isfinite(observations).all() and np.isfinite(rewards).all()):
             finite = np.isfinite(observations).all(axis=1) & np.isfinite(rewards)
             for lane in np.flatnonzero(~finite).tolist():
                 if not resting[lane]:
@@ -125,25 +126,33 @@ class Lanes:
     def replay(self, episodes: Sequence[Sequence[int]], resets: Sequence[int]) -> Bools:
         """Plays the present episode of each lane again: number `resets`, with these actions.
 
-        False where it failed, or ended on the way.
+        False where it ended on the way, or failed; the latter also is in `errors`.
         """
         self.resets = np.array(resets, np.int32) - 1
         self.begin(np.ones(len(episodes), np.bool_))
-        again = np.array([lane not in self.errors for lane in range(len(episodes))])
-        for step in range(max(map(len, episodes))):
-            for lane, actions in enumerate(episodes):
-                self._lanes[lane].resting = step >= len(actions) or not again[lane]
-            actions = [actions[step] if step < len(actions) else 0 for actions in episodes]
-            _, _, terminated, truncated, failed = self.step(np.array(actions, np.int32))
-            again &= ~(terminated | truncated)
-            again[failed] = False
-        for lane in self._lanes:
-            lane.resting, lane.error = False, None
-        self.errors.clear()
-        return again
+        return np.array(
+            [
+                lane not in self.errors and self._play(lane, actions)
+                for lane, actions in enumerate(episodes)
+            ]
+        )
 
     def close(self) -> None:
         self._env.close()
+
+    def _play(self, lane: int, actions: Sequence[int]) -> bool:
+        # Not by the vector environment, which refuses any step after one lane's episode has ended.
+        env = self._lanes[lane]
+        for action in actions:
+            observation, reward, terminated, truncated, _ = env.step(np.int32(action))
+            if env.error:
+                self._fail(lane, env.error)
+            if env.error or terminated or truncated:
+                return False
+            self.observations[lane] = observation
+            self.returns[lane] += reward
+        self.actions[lane], self.lengths[lane] = list(actions), len(actions)
+        return True
 
     def _fail(self, lane: int, otherwise: str) -> None:
         self._lanes[lane].resting = True

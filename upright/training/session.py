@@ -69,6 +69,8 @@ class Session:
             self.writer.rewind({})
             return
         header = self.resumed.header
+        if header["seeds"] != list(self.config.seeds):
+            raise UprightError(f"{folder}: of other seeds than run.json says; it was changed")
         self.writer.rewind(header["csv"])
         for fields in header["records"]:
             record = self.records[fields["seed"]]
@@ -141,7 +143,7 @@ class Session:
         order, left = self.plan(record), self.leg_end - record.steps
         if order is None or order.steps <= left:
             return order
-        return replace(order, steps=left, evaluate=False) if left else None
+        return replace(order, steps=left, evaluate=False) if left > 0 else None
 
     def due(self, step: int) -> bool:
         """An evaluation, at this step."""

@@ -212,10 +212,16 @@ class StepwiseCrew:
             self._choose(np.ones(len(seeds), np.bool_))
         else:
             self._restore([states[seed] for seed in seeds])
+        for lane in self._lanes.errors:
+            self._end(lane)
 
     def work(self, orders: Mapping[int, Order]) -> list[Result]:
-        steps = max(order.steps for order in orders.values())
+        # All are at the same step: whoever needs none first lets the others wait.
+        steps = min(order.steps for order in orders.values())
         episodes = max(order.episodes for order in orders.values())
+        for lane, seed in enumerate(self.seeds):
+            if steps and seed not in orders:
+                self._end(lane)
         log = np.zeros((steps, len(self.seeds), len(Step._fields)), np.float32)
         taken = np.zeros(len(self.seeds), np.int32)
         for lane, seed in enumerate(self.seeds):
@@ -297,6 +303,8 @@ class StepwiseCrew:
                 pass  # it is made up for after a resume
             except UprightError as failure:
                 error = f"while it was evaluated, {failure}"
+        if error or not healthy:
+            self._end(lane)
         return Result(
             seed=self.seeds[lane],
             log=log,
@@ -319,7 +327,7 @@ class StepwiseCrew:
 
     def _end(self, lane: int) -> None:
         """Keeps the state of a lane that goes no further; the others go on."""
-        self._ended[lane] = self._progress(lane)
+        self._ended.setdefault(lane, self._progress(lane))
         self._going[lane] = False
         self._lanes.rest(lane)
 
@@ -362,6 +370,9 @@ class StepwiseCrew:
         )
         begun = np.isfinite(expected).all(axis=1)  # the reset itself may have failed
         strays = begun & ~(again & (self._lanes.observations == expected).all(axis=1))
+        for lane in self._lanes.errors:  # not even up to there: it is to try again from there
+            strays[lane] = False
+            self._ended[lane] = states[lane]
         self.strays = [seed for seed, stray in zip(self.seeds, strays, strict=True) if stray]
         if strays.any():
             self._lanes.begin(strays)

@@ -1,0 +1,89 @@
+"""A training that is killed again and again, as a program: lives.py FOLDER DRIVER KILLS.
+
+Imports once and forks for each life, before JAX has started any thread. A life ends by a SIGKILL
+to itself, in the middle of one of the calls by which a run folder is written, or at some moment.
+"""
+
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+from upright.agents.dqn import DQN
+from upright.runs import RunWriter
+from upright.training.train import resume, train
+
+QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, warmup_steps=50, epsilon_decay_steps=500)
+TASKS = {"fused": "CartPole-v1", "stepwise": "walks:Walk-v0"}
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_call(calls):
+    """Of all that writes, in the call after so many."""
+
+    def counted(function):
+        def call(*arguments, **options):
+            nonlocal calls
+            calls -= 1
+            if calls < 0:
+                die()
+            return function(*arguments, **options)
+
+        return call
+
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+    RunWriter.append = counted(RunWriter.append)
+    Path.unlink, Path.mkdir = counted(Path.unlink), counted(Path.mkdir)
+
+
+def die_later(seconds):
+    """Once it trains: after so long."""
+
+    def watch(status):
+        if status.phase == "training":
+            threading.Timer(seconds, die).start()
+
+    return watch
+
+
+def live(out, driver, watch):
+    task = TASKS[driver]
+    if (out / "run.json").exists():
+        resume(out, task=task, watch=watch)
+        return
+    budget = {"steps": 2500, "evaluate_every": 200, "evaluation_episodes": 2}
+    budget |= {"checkpoint_every": 70, "driver": driver}
+    train(task, agent=QUICK, seeds=2, out=out, watch=watch, **budget)
+
+
+def main(out, driver, kills):
+    """Prints how many lives it took."""
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+    chance = random.Random(f"{driver} {kills}")
+    lives = 0
+    while True:
+        child = os.fork()
+        if not child:
+            watch = None
+            if lives < kills and lives % 4:
+                die_in_call(chance.randrange(40))
+            elif lives < kills:
+                watch = die_later(chance.uniform(0, 0.1))
+            live(out, driver, watch)
+            os._exit(0)
+        lives += 1
+        chance.random()
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            print(lives, os.waitstatus_to_exitcode(status))
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
