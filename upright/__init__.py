@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
     from upright.runs import find_runs as find_runs
+    from upright.training.doctor import doctor as doctor
     from upright.training.train import resume as resume
     from upright.training.train import train as train
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Policy": "upright.policy",
     "Run": "upright.runs",
     "UprightError": "upright.errors",
+    "doctor": "upright.training.doctor",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",
@@ -41,6 +43,7 @@ __all__ = [
     "Policy",
     "Run",
     "UprightError",
+    "doctor",
     "evaluate",
     "find_runs",
     "load_policy",
