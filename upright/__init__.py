@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from upright.runs import find_runs as find_runs
     from upright.spec import Channel as Channel
     from upright.spec import Spec as Spec
+    from upright.training.doctor import doctor as doctor
     from upright.training.learner import Learner as Learner
     from upright.training.train import resume as resume
     from upright.training.train import train as train
@@ -34,6 +35,7 @@ _HOMES = {
     "Run": "upright.runs",
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
+    "doctor": "upright.training.doctor",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",
@@ -51,6 +53,7 @@ __all__ = [
     "Run",
     "Spec",
     "UprightError",
+    "doctor",
     "evaluate",
     "find_runs",
     "load_policy",

@@ -19,6 +19,7 @@ _show_foreign_warning = warnings.showwarning
 
 COMMANDS = {
     "train": "train a controller with many seeds: upright train CartPole-v1",
+    "doctor": "look for what is wrong with a task, before training: a fix for each finding",
     "resume": "go on with a run, after Ctrl-C, a power cut, or for more steps",
     "evaluate": "greedy episodes in Gymnasium: mean and worst return",
     "play": "watch a policy: in a window, as GIF or MP4",

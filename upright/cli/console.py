@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from upright.errors import UprightError
 from upright.evaluation.episodes import Evaluation
@@ -23,6 +25,7 @@ from upright.runs import Run, policy_path
 from upright.spec import Spec
 
 if TYPE_CHECKING:
+    from upright.training.doctor import Report
     from upright.training.records import Status
 
 
@@ -67,6 +70,25 @@ class Steps:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+class Phases:
+    """What is being done; nothing where there is no terminal."""
+
+    def __init__(self, quiet: bool = False):
+        self._quiet = quiet or not _progress.is_terminal
+        self._line = _progress.status("")
+
+    def update(self, phase: str, fraction: float) -> None:
+        self._line.update(f"{phase} {fraction:.0%}" if fraction else phase)
+
+    def __enter__(self) -> "Phases":
+        if not self._quiet:
+            self._line.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.stop()
 
 
 class Training:
@@ -189,6 +211,24 @@ def _print_where(run: Run) -> None:
         f"{run.status}: {run.path} holds run.json, episodes.csv, evaluations.csv, learning.csv"
         f" and policies/ ({kept} of {len(run.seeds)} seeds)"
     )
+
+
+def print_report(report: "Report") -> None:
+    """A line for each finding, its fix beneath, and the count."""
+    styles = {"problem": "bold red", "advice": "yellow", "fine": "green"}
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column()
+    table.add_column(overflow="fold")
+    for finding in report.findings:
+        severity = Text(finding.severity, style=styles[finding.severity])
+        table.add_row(severity, finding.check, finding.seen)
+        if finding.fix:
+            table.add_row("", "", Text(f"fix: {finding.fix}", style="bold"))
+    _out.print(table)
+    counts = Counter(finding.severity for finding in report.findings)
+    problems = f"{counts['problem']} problem{'' if counts['problem'] == 1 else 's'}"
+    _out.print(f"{report.task}: {problems}, {counts['advice']} advice, {counts['fine']} fine")
 
 
 def print_evaluations(

@@ -26,6 +26,15 @@ Observation = NDArray[np.float32]
 _BOUND = 1e6
 
 
+class SpacesError(UprightError):
+    """The task exists, but its observations or actions are not for the agent."""
+
+    def __init__(self, task: str, seen: str, fix: str):
+        super().__init__(f"task {task!r}: {seen}; {fix}")
+        self.seen = seen
+        self.fix = fix
+
+
 class Flat(gym.Wrapper[Observation, Any, Any, Any]):
     """An observation is a vector of float32, an action an index from 0 on."""
 
@@ -135,14 +144,18 @@ def _actions(env: Env, task: str, values: Sequence[float] | None) -> Sequence[An
     """What to give to the environment for each index; UprightError if its spaces do not fit."""
     space = env.observation_space
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        raise UprightError(
-            f"task {task!r}: its observation is a {type(space).__name__}; flatten it with"
-            " gymnasium.wrappers.FlattenObservation where the environment is registered"
+        raise SpacesError(
+            task,
+            f"its observation is a {type(space).__name__}",
+            "flatten it with gymnasium.wrappers.FlattenObservation where the environment is"
+            " registered",
         )
     if not isinstance(space, gym.spaces.Box):
-        raise UprightError(
-            f"task {task!r}: its observation is {space}, no Box of numbers; turn it into one with"
-            " gymnasium.wrappers.TransformObservation where the environment is registered"
+        raise SpacesError(
+            task,
+            f"its observation is {space}, no Box of numbers",
+            "turn it into one with gymnasium.wrappers.TransformObservation where the environment"
+            " is registered",
         )
     action = env.action_space
     if isinstance(action, gym.spaces.Discrete):
@@ -150,12 +163,13 @@ def _actions(env: Env, task: str, values: Sequence[float] | None) -> Sequence[An
     if isinstance(action, gym.spaces.Box):
         if values is not None and action.shape == (1,):
             return list(np.array(values, action.dtype)[:, None])
-        raise UprightError(
-            f"task {task!r}: its action is continuous, Box of shape {action.shape}, and DQN"
-            " chooses among some; agents for Box are planned, until then offer some values with"
-            " gymnasium.wrappers.TransformAction"
+        raise SpacesError(
+            task,
+            f"its action is continuous, Box of shape {action.shape}, and DQN chooses among some",
+            "agents for Box are planned, until then offer some values with"
+            " gymnasium.wrappers.TransformAction",
         )
-    raise UprightError(f"task {task!r}: its action is {action}; DQN needs Discrete")
+    raise SpacesError(task, f"its action is {action}", "DQN needs Discrete")
 
 
 def _channel(name: str, low: float, high: float) -> Channel:

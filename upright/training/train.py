@@ -19,6 +19,7 @@ from upright.runs import Run, RunWriter
 from upright.tasks import NAMES
 from upright.training import engine, machine
 from upright.training.config import Config
+from upright.training.doctor import cheap_checks
 from upright.training.drivers import make_driver
 from upright.training.fleet import Driver
 from upright.training.interrupt import Interrupt
@@ -98,6 +99,8 @@ def train(
         ready = make_driver(config, render)
         path = Path(out) if out is not None else _default_folder(config)
         with RunWriter.create(path, _describe(config, ready)) as writer:
+            for finding in cheap_checks(config, ready.spec):
+                writer.warn(f"{finding.seen}; {finding.fix}")
             session = Session(config, ready, writer, interrupt, watch)
             session.learn()
             session.judge()

@@ -1,0 +1,50 @@
+"""Environment against learner: which of the two takes the time?"""
+
+from dataclasses import dataclass
+
+from upright.checks.finding import Finding
+
+_LONG = 600.0  # of a training whose environment is worth some work [s]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """In steps per second."""
+
+    environment: float  # one alone, random actions
+    training: float  # of all seeds together, environments included
+    cores: int  # that work at the same time
+    compiled: bool  # environment and learner are one compiled loop
+
+
+def check(speed: Speed, steps: float, seeds: int) -> list[Finding]:
+    """`steps`: the budget of each seed."""
+    seconds = steps * seeds / speed.training
+    time = f"{seeds} seeds take about {_duration(seconds)}, evaluations apart"
+    if speed.compiled:
+        text = f"{speed.training:,.0f} steps/s, task and learner in one compiled loop; {time}"
+        return [Finding("speed", "fine", text)]
+    # What the environment does not take of the seconds for a step, the learner does.
+    each = speed.training / min(speed.cores, seeds)
+    share = min(0.99, each / speed.environment)
+    seen = (
+        f"environment {speed.environment:,.0f} steps/s, learner {each / (1 - share):,.0f},"
+        f" together {speed.training:,.0f} on {speed.cores} cores: {time}"
+    )
+    if share > 0.5 and seconds > _LONG:
+        return [
+            Finding(
+                "speed",
+                "advice",
+                f"the environment takes {share:.0%} of the time: {seen}",
+                "profile step(): fewer substeps, no rendering, no allocation in its loop",
+            )
+        ]
+    limit = "environment" if share > 0.5 else "learner"
+    return [Finding("speed", "fine", f"the {limit} limits: {seen}")]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
