@@ -4,6 +4,7 @@ Imports once and forks for each life, before JAX has started any thread. A life 
 to itself, in the middle of one of the calls by which a run folder is written, or at some moment.
 """
 
+import io
 import os
 import random
 import signal
@@ -25,18 +26,35 @@ def die(*_):
 
 
 def die_in_call(calls):
-    """Of all that writes, in the call after so many."""
+    """Of all that writes, in the call after so many; of a file, half has been written then."""
+
+    def due():
+        nonlocal calls
+        calls -= 1
+        return calls < 0
 
     def counted(function):
         def call(*arguments, **options):
-            nonlocal calls
-            calls -= 1
-            if calls < 0:
+            if due():
                 die()
             return function(*arguments, **options)
 
         return call
 
+    class File(io.BufferedWriter):
+        def write(self, content):
+            if due():
+                super().write(content[: len(content) // 2])
+                self.flush()
+                die()
+            return super().write(content)
+
+    def open_path(path, mode="r", *arguments, **options):
+        if mode in ("wb", "xb"):
+            return File(io.FileIO(path, mode))
+        return usual(path, mode, *arguments, **options)
+
+    usual, Path.open = Path.open, open_path
     os.fsync, os.replace = counted(os.fsync), counted(os.replace)
     RunWriter.append = counted(RunWriter.append)
     Path.unlink, Path.mkdir = counted(Path.unlink), counted(Path.mkdir)

@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, driver, whole, limit,
 def test_a_run_has_one_writer(tmp_path, call):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "1"]
-    command += ["--steps", "100000000", "--out", out, "--agent.hidden", "8"]
+    command += ["--steps", "5000000", "--out", out, "--agent.hidden", "8"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             while not (out / "policies" / "best.safetensors").exists():
