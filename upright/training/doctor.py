@@ -170,7 +170,7 @@ def _failed(error: Exception) -> Finding:
 
 def _rate(driver: Driver, seeds: tuple[int, ...], steps: int) -> float:
     """Steps per second of all seeds together, once they learn. Raises _FailedError."""
-    with Fleet(driver.crews(seeds, None, stop=lambda: False)) as fleet:
+    with Fleet(driver.crews(seeds, None, pulse=lambda steps: False)) as fleet:
         seconds = 0.0
         for _ in ("warm up", "measure"):
             left = set(seeds)
