@@ -322,7 +322,8 @@ def test_what_fails_while_it_learns_is_a_finding(register):
     found = upright.doctor(TASK, agent=TINY, seeds=1).problems[-1]
     assert (found.check, "loss is not finite" in found.seen) == ("learning", True)
     found = upright.doctor(agent=replace(TINY, replay_size=2_000_000_000), seeds=1).problems[-1]
-    assert (found.seen, "replay_size" in found.fix) == ("not enough memory", True)
+    assert found.seen.startswith("not enough memory")
+    assert "replay_size" in found.fix
 
 
 def test_the_command(call, quick):

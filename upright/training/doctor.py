@@ -148,7 +148,7 @@ def _timed(config: Config, agent: DQN, environment: float, budget: float) -> lis
     warm = replace(agent, warmup_steps=min(agent.warmup_steps, steps - 1))
     try:
         rate = _rate(make_driver(replace(config, agent=warm)), seeds, steps)
-    except (_FailedError, jax.errors.JaxRuntimeError) as error:
+    except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:
         return [_failed(error)]
     measured = speed.Speed(environment, rate, min(cores(), len(seeds)), compiled)
     return speed.check(measured, budget, len(config.seeds))
@@ -165,7 +165,8 @@ def _failed(error: Exception) -> Finding:
     if "memory" not in str(error):
         raise error
     fix = "a smaller agent.replay_size, agent.hidden or agent.batch_size"
-    return Finding("learning", "problem", "not enough memory", fix)
+    seen = str(error).partition(";")[0] if isinstance(error, UprightError) else "not enough memory"
+    return Finding("learning", "problem", seen, fix)
 
 
 def _rate(driver: Driver, seeds: tuple[int, ...], steps: int) -> float:
