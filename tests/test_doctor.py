@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 
@@ -317,11 +318,18 @@ def test_the_speed_of_the_real_thing(task, register):
     assert ("compiled loop" in report.findings[-1].seen) == (task in NAMES)
 
 
-def test_what_fails_while_it_learns_is_a_finding(register):
+def test_a_loss_that_does_not_stay_finite_is_a_finding(register):
     register(lambda: Cart(reward=lambda c: 1e20 * c.x[0]))
     found = upright.doctor(TASK, agent=TINY, seeds=1).problems[-1]
     assert (found.check, "loss is not finite" in found.seen) == ("learning", True)
-    found = upright.doctor(agent=replace(TINY, replay_size=2_000_000_000), seeds=1).problems[-1]
+
+
+def test_too_little_memory_is_a_finding(monkeypatch):
+    def rate(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 88 bytes.")
+
+    monkeypatch.setattr(module, "_rate", rate)
+    found = upright.doctor(agent=TINY, seeds=1).problems[-1]
     assert found.seen.startswith("not enough memory")
     assert "replay_size" in found.fix
 
