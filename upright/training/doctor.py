@@ -14,6 +14,7 @@ from upright.agents.dqn import DQN
 from upright.checks import delay, determinism, ends, observations, rewards, schedule, speed
 from upright.checks.finding import Finding
 from upright.checks.recording import Recording, record
+from upright.errors import UprightError
 from upright.spec import Spec
 from upright.tasks import NAMES, bridge, make_task
 from upright.training import engine
