@@ -150,7 +150,7 @@ def test_a_sequence_of_seeds_is_checked_too():
 def test_each_seed_of_a_vectorised_crew_does_what_it_was_ordered():
     """Also where the seeds are at different steps, as after a budget of episodes."""
     driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
-    (crew,) = FusedDriver(driver, vectorise=True).crews((0, 1, 2), None, lambda: False)
+    (crew,) = FusedDriver(driver, vectorise=True).crews((0, 1, 2), None, lambda steps: False)
     no_limit = 2**31 - 1
     orders = {0: Order(10, no_limit, evaluate=True), 1: Order(30, no_limit, evaluate=False)}
     first, second = crew.work(orders)

@@ -10,5 +10,9 @@ class UprightError(ValueError):
     """
 
 
+class VersionError(UprightError):
+    """A file of another version of its format: nothing is wrong with it."""
+
+
 class UprightWarning(UserWarning):
     """Something that a user should know, and that does not stop the work."""

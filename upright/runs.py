@@ -144,6 +144,11 @@ class RunWriter:
     def reopen(cls, path: Path) -> "RunWriter":
         """A folder to go on with. Raises UprightError if it is none or another process has it."""
         run = Run(path)
+        # Writing into a stranger's folder must not reach out of it.
+        folders = [path, path / "policies", path / "checkpoints"]
+        for inside in (entry for folder in folders for entry in folder.glob("*")):
+            if inside.is_symlink():
+                raise UprightError(f"{inside}: is a link; a run is written only where it lies")
         writer = cls(path, run.info)
         writer._acquire()
         writer.info = Run(path).info  # whoever had the lock may have just finished

@@ -14,9 +14,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
+from upright.errors import UprightError, VersionError
 
-_LARGEST_HEADER = 1 << 24  # bytes
+_LARGEST_HEADER = 1 << 28  # bytes
 _DTYPES = {
     "BOOL": "|b1",
     "U8": "|u1",
@@ -85,7 +85,7 @@ def _decode(
     if header["format"] != kind:
         raise UprightError(f"its format is {header['format']!r}, not {kind!r}")
     if header["version"] != version:
-        raise UprightError(
+        raise VersionError(
             f"{name} format {header['version']}; this version of upright reads {version}"
         )
     if header["tensors_sha256"] != _digest(tensors):

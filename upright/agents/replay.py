@@ -1,6 +1,6 @@
 """Uniform replay: a ring of transitions, in a compiled program or on the host."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,9 @@ class HostReplay:
 
     def stored(self, seed: int) -> Replay:
         """Of the seed at this place, as `stored`."""
-        return Replay(jnp.array(self._rows[seed, : self.added]), jnp.array(self.added, jnp.int32))
+        rows: Any = self._rows[seed, : self.added].copy()
+        added: Any = np.array(self.added, np.int32)
+        return Replay(rows, added)
 
     def restore(self, seed: int, replay: Replay) -> None:
         """The inverse of `stored`; `added` must be the same for all."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+_MOST = 1_000_000  # observations; beyond it the older ones slowly fade
 _SMALLEST = 1e-6  # standard deviation below which a channel counts as constant [its unit]
 
 
@@ -19,7 +20,7 @@ class Moments(NamedTuple):
     measured: Float[Array, " O"]  # 1 for a channel whose scaling follows from these, else 0
     observed: Int[Array, ""]
     mean: Float[Array, " O"]
-    squares: Float[Array, " O"]  # sum of squared deviations from the mean
+    variance: Float[Array, " O"]
 
     @staticmethod
     def init(measured: Sequence[bool]) -> "Moments":
@@ -29,24 +30,27 @@ class Moments(NamedTuple):
             observed=jnp.zeros((), jnp.int32),
             # Two arrays, since each is updated in place.
             mean=jnp.zeros(len(measured)),
-            squares=jnp.zeros(len(measured)),
+            variance=jnp.zeros(len(measured)),
         )
 
     def add(self, observation: Float[Array, " O"]) -> "Moments":
         """With one observation more."""
-        count = self.observed + 1
+        observed = self.observed + 1
+        # Single precision would not notice the share of one observation among many more.
+        share = 1 / jnp.minimum(observed, _MOST)
         deviation = observation - self.mean
-        mean = self.mean + deviation / count
-        squares = self.squares + deviation * (observation - mean)
-        return Moments(self.measured, count, mean, squares)
+        mean = self.mean + share * deviation
+        variance = self.variance + share * (deviation * (observation - mean) - self.variance)
+        return Moments(self.measured, observed, mean, variance)
 
     def scaling(
         self, offset: Float[Array, " O"], scale: Float[Array, " O"]
     ) -> tuple[Float[Array, " O"], Float[Array, " O"]]:
         """Mean and standard deviation where measured, else what is given; a constant keeps 1."""
-        deviation = jnp.sqrt(self.squares / self.observed)
-        deviation = jnp.where(deviation > _SMALLEST, deviation, 1.0)
+        deviation = jnp.sqrt(self.variance)
+        usable = (deviation > _SMALLEST) & jnp.isfinite(deviation)
+        deviation = jnp.where(usable, deviation, 1.0)
         return (
-            jnp.where(self.measured > 0, self.mean, offset),
+            jnp.where((self.measured > 0) & jnp.isfinite(self.mean), self.mean, offset),
             jnp.where(self.measured > 0, deviation, scale),
         )

@@ -31,8 +31,7 @@ class Command:
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # budget for each seed [episodes], instead of --steps
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    # between two greedy evaluations of a seed [steps]; if none is given: 1000, or stepwise a
-    # twentieth of the budget
+    # between two greedy evaluations of a seed [steps]; if none is given: 1000, or stepwise 2000
     evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # fixed start states of an evaluation [episodes]; if none is given: 50, or stepwise 10
     evaluation_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None

@@ -34,7 +34,6 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         self.observation_space = observation_space(self._task)
         self.action_space = Discrete(self._spec.action_count)
         self.render_mode = render_mode
-        assert self._spec.dt  # every native task has a sampling time
         self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
         self._drawing: Drawing | None = None
         self.upright_spec = self._spec  # read by tasks.bridge

@@ -17,6 +17,7 @@ from upright.errors import UprightError
 from upright.policy import Policy, load_policy
 from upright.tasks import bridge
 
+_MOST_STEPS = 10_000  # of an episode whose task has no time limit: a good policy would never end
 _TOGETHER = 100  # environments in memory at a time
 
 
@@ -103,7 +104,8 @@ class Episodes:
         observations = np.stack([self._guarded(i, "reset")[0] for i in range(episodes)])
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         running = np.arange(episodes)
-        while len(running):
+        most = _MOST_STEPS if policy.spec.episode_steps is None else np.inf
+        while len(running) and lengths.max() < most:
             if stop():
                 raise Stopped
             strange = running[~np.isfinite(observations[running]).all(axis=1)].tolist()

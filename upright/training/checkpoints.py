@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright import tensors
-from upright.errors import UprightError
+from upright.errors import UprightError, VersionError
 from upright.files import make_folder, write_atomically
 
 FORMAT, VERSION = "upright-checkpoint", 1
@@ -57,16 +57,16 @@ def load(path: Path, template: Any) -> Checkpoint:
     try:
         named, header = tensors.decode(content, FORMAT, VERSION)
     except UprightError as error:
-        raise UprightError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     states: dict[int, Any] = {}
     arrays: dict[int, Arrays] = {}
     try:
         for seed in map(int, header["seeds"]):
             states[seed] = unflatten(template, named, f"{seed}/state")
-            mine = [name for name in named if name.startswith(f"{seed}/")]
-            arrays[seed] = {name.partition("/")[2]: named.pop(name) for name in mine}
-        if named:
-            raise KeyError
+            arrays[seed] = {}
+        for name, array in named.items():
+            seed, _, rest = name.partition("/")
+            arrays[int(seed)][rest] = array
     except (KeyError, TypeError, ValueError):
         raise UprightError(f"{path}: does not fit the settings in run.json") from None
     return Checkpoint(states, arrays, header)
@@ -100,6 +100,8 @@ def newest(folder: Path, template: Any) -> tuple[Checkpoint | None, list[str]]:
     for path in paths:
         try:
             return load(path, template), complaints
+        except VersionError:
+            raise  # an older one would lose what a newer version has done
         except UprightError as error:
             complaints.append(str(error))
     if paths:

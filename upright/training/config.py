@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from upright.agents.dqn import DQN
 from upright.errors import UprightError
 from upright.training.seeds import check_seeds
+
+Drivers = Literal["fused", "stepwise"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Config:
     """Checked when it is made; written into run.json."""
 
     task: str
-    driver: Literal["fused", "stepwise"]
+    driver: Drivers
     preset: str
     agent: DQN
     seeds: tuple[int, ...]
@@ -25,6 +27,8 @@ class Config:
     checkpoint_every: int  # steps between checkpoints
 
     def __post_init__(self) -> None:
+        if self.driver not in get_args(Drivers):
+            raise UprightError(f"no task {self.task!r} with driver {self.driver!r}")
         if self.steps is not None and self.episodes is not None:
             raise UprightError("both steps and episodes are given; a training has one budget")
         counts = ("evaluate_every", "evaluation_episodes", "checkpoint_every")

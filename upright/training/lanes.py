@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from upright.tasks.bridge import Flat
+from upright.training.fleet import Pulse
 
 Actions = NDArray[np.int32]
 Bools = NDArray[np.bool_]
@@ -123,16 +124,19 @@ class Lanes:
         """Stands still from now on."""
         self._lanes[lane].resting = True
 
-    def replay(self, episodes: Sequence[Sequence[int]], resets: Sequence[int]) -> Bools:
+    def replay(
+        self, episodes: Sequence[Sequence[int]], resets: Sequence[int], pulse: Pulse
+    ) -> Bools:
         """Plays the present episode of each lane again: number `resets`, with these actions.
 
-        False where it ended on the way, or failed; the latter also is in `errors`.
+        False where it ended on the way, or failed; the latter also is in `errors`. Raises
+        KeyboardInterrupt if `pulse` says so: nothing has been done yet that could be lost.
         """
         self.resets = np.array(resets, np.int32) - 1
         self.begin(np.ones(len(episodes), np.bool_))
         return np.array(
             [
-                lane not in self.errors and self._play(lane, actions)
+                lane not in self.errors and self._play(lane, actions, pulse)
                 for lane, actions in enumerate(episodes)
             ]
         )
@@ -140,10 +144,12 @@ class Lanes:
     def close(self) -> None:
         self._env.close()
 
-    def _play(self, lane: int, actions: Sequence[int]) -> bool:
+    def _play(self, lane: int, actions: Sequence[int], pulse: Pulse) -> bool:
         # Not by the vector environment, which refuses any step after one lane's episode has ended.
         env = self._lanes[lane]
         for action in actions:
+            if pulse(0):
+                raise KeyboardInterrupt
             observation, reward, terminated, truncated, _ = env.step(np.int32(action))
             if env.error:
                 self._fail(lane, env.error)

@@ -24,6 +24,7 @@ from upright.spec import Spec
 from upright.training import engine, noise
 from upright.training.checkpoints import flatten, unflatten
 from upright.training.config import agent_from_dict
+from upright.training.seeds import check_seeds
 
 FORMAT, VERSION = "upright-learner", 1
 _LARGEST_FILE = 1 << 40  # bytes
@@ -55,8 +56,8 @@ class Learner:
         engine.prepare()
         self.spec = spec
         self.agent = agent or DQN()
-        self.seed = seed
-        keys = noise.keys(jax.random.key(seed))
+        (self.seed,) = check_seeds([seed])
+        keys = noise.keys(jax.random.key(self.seed))
         self._run = keys.run
         self._state = self.agent.init(keys.agent, spec)
         self._replay = HostReplay(1, self.agent.replay_size, spec.observation_size)
@@ -114,7 +115,7 @@ class Learner:
     def learn(self) -> Learned | None:
         """The gradient steps of one step, `agent.gradient_steps`; None during the warm-up.
 
-        Raises UprightError before anything was observed.
+        Raises UprightError before anything was observed, and if the loss is not finite.
         """
         if not self.steps:
             raise UprightError("nothing to learn from yet; call act and observe first")
@@ -125,6 +126,11 @@ class Learner:
             rows = self._replay.sample(bits[None])[0]
             self._state, metrics = self._programs.learn(self._state, rows)
             learned = Learned(*map(float, metrics))
+            if not np.isfinite(learned.loss):
+                raise UprightError(
+                    f"diverged: the loss is {learned.loss}; smaller rewards or learning_rate, and"
+                    " go on from the last file that was saved"
+                )
         self._count()
         self._refresh()
         return learned

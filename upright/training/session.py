@@ -51,6 +51,9 @@ class Session:
         self.leg_end = 0  # the next checkpoint [steps of each seed]
         self.started = 0.0  # of the training itself, by the monotonic clock [s]
         self.steps_before = 0  # of this process, over all seeds
+        self.fraction_before = 0.0
+        self.closing = False
+        self.status_at_end = "finished"
         self.under_way = 0  # steps that are not in the records yet
         self.shown = 0.0  # when the watcher was called last
         self.lock = threading.Lock()
@@ -63,25 +66,40 @@ class Session:
         """
         folder = self.writer.path / "checkpoints"
         self.resumed, complaints = checkpoints.newest(folder, self.driver.template())
-        for complaint in complaints:
-            self.writer.warn(f"{complaint}; the checkpoint before it is used")
+        if complaints:
+            self.writer.warn(f"{'; '.join(complaints)}; an older checkpoint is used")
         if self.resumed is None:
-            self.writer.rewind({})
+            if any((self.writer.path / "policies").iterdir()):
+                raise UprightError(f"{self.writer.path}: has no checkpoint to go on from")
+            self.writer.rewind({})  # it was killed before its first one
             return
-        header = self.resumed.header
+        try:
+            self.restore_records(self.resumed)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UprightError):
+                raise
+            raise UprightError(f"{folder}: does not fit run.json; it was changed") from None
+
+    def restore_records(self, checkpoint: Checkpoint) -> None:
+        """The books as they were at the checkpoint."""
+        header = checkpoint.header
         if header["seeds"] != list(self.config.seeds):
-            raise UprightError(f"{folder}: of other seeds than run.json says; it was changed")
+            raise UprightError(
+                f"{self.writer.path / 'checkpoints'}: of other seeds than run.json says; it was"
+                " changed"
+            )
         self.writer.rewind(header["csv"])
         for fields in header["records"]:
             record = self.records[fields["seed"]]
             for name in ("state", "steps", "episodes", "written"):
                 setattr(record, name, fields[name])
             record.returns.extend(fields["returns"])
-            record.waiting = [self.resumed.arrays[record.seed]["waiting"]]
+            record.waiting = [checkpoint.arrays[record.seed]["waiting"]]
             record.kept = self.restore_policy(record, "kept")
             record.last = self.restore_policy(record, "last")
         self.save_best()
         self.steps_before = self.steps
+        self.fraction_before = self.fraction
 
     def learn(self) -> None:
         """Trains until every seed has used up its budget, has diverged or was interrupted."""
@@ -171,6 +189,8 @@ class Session:
         record.returns.extend(log.episode_return[ended].tolist())
         if result.error:
             record.state, record.error = "failed", result.error
+        elif self.interrupt.requested and not self.closing:
+            pass  # somebody before it may have been cut: whoever comes to its row then, waits
         elif not result.healthy:
             self.write_rows(record)
             self.end(record, "diverged")
@@ -190,6 +210,7 @@ class Session:
 
     def close(self, fleet: Fleet) -> None:
         """The books as they are at the end, whether of the budget or by Ctrl-C."""
+        self.closing = True
         for record in self.records.values():
             self.write_rows(record)
 
@@ -271,6 +292,7 @@ class Session:
                 f" {len(strays)} of {len(self.records)} seeds could not be played again"
                 f" ({', '.join(map(str, strays[:10]))}); a new one began"
             )
+            self.writer.save_info()
 
     def log_episodes(self, record: SeedRecord, log: Step) -> None:
         """A row for each episode that ended."""
@@ -325,9 +347,9 @@ class Session:
         rate = (self.steps - self.steps_before) / max(self.timings["training_s"], 1e-3)
         self.timings["steps_per_second"] = round(rate, 1)
         states = [record.state for record in self.records.values()]
-        status = next((s for s in ("failed", "interrupted") if s in states), "finished")
+        # Not "finished" before it is judged: who is killed until then can go on.
+        self.status_at_end = next((s for s in ("failed", "interrupted") if s in states), "finished")
         self.writer.save_info(
-            status=status,
             results=[record.summary() for record in self.records.values()],
             timings=self.timings,
         )
@@ -338,7 +360,6 @@ class Session:
         results = self.writer.info["results"]
         for done, (result, record) in enumerate(zip(results, self.records.values(), strict=True)):
             if self.interrupt.requested:
-                self.writer.info["status"] = "interrupted"
                 break
             if record.kept is None:
                 continue
@@ -354,12 +375,14 @@ class Session:
                 continue  # the loop sees why
             except UprightError as error:
                 result["error"] = f"while it was judged, {error}"
-                self.writer.info["status"] = "failed"
+                self.status_at_end = "failed"
             else:
                 result["judgement"] = judgement.summary()
             self.writer.save_info()
+        if self.interrupt.requested:
+            self.status_at_end = "interrupted"
         self.timings["judgement_s"] = round(time.monotonic() - begin, 3)
-        self.writer.save_info()
+        self.writer.save_info(status=self.status_at_end)
 
     def judging(self, fraction: float) -> bool:
         if time.monotonic() - self.shown >= _WATCH_SECONDS:
@@ -374,11 +397,9 @@ class Session:
     def status(self) -> Status:
         """Over all seeds, at this moment."""
         records = list(self.records.values())
-        elapsed = time.monotonic() - self.started
-        steps = self.steps + self.under_way
-        fraction = float(np.mean([self.done(record) for record in records]))
-        if self.config.steps:
-            fraction += self.under_way / (self.config.steps * len(records))
+        elapsed = max(time.monotonic() - self.started, 1e-3)
+        steps, fraction = self.steps + self.under_way, self.fraction
+        done = fraction - self.fraction_before
         returns = [np.mean(list(record.returns)) for record in records if record.returns]
         threshold = self.spec.solved_return
         return Status(
@@ -386,13 +407,21 @@ class Session:
             fraction=fraction,
             steps=steps,
             steps_per_second=(steps - self.steps_before) / elapsed,
-            seconds_left=elapsed * (1 - fraction) / fraction if fraction else None,
+            seconds_left=elapsed * (1 - fraction) / done if done > 0 else None,
             median_return=float(np.median(returns)) if returns else None,
             worst_return=float(np.min(returns)) if returns else None,
             threshold=threshold,
             solved=sum(threshold is not None and r.kept_return >= threshold for r in records),
             seeds=len(records),
         )
+
+    @property
+    def fraction(self) -> float:
+        """Of the budgets of all seeds that is used up."""
+        fraction = float(np.mean([self.done(record) for record in self.records.values()]))
+        if self.config.steps:
+            fraction += self.under_way / (self.config.steps * len(self.records))
+        return fraction
 
     def done(self, record: SeedRecord) -> float:
         """Share of a seed's budget that is used up; of a seed that has ended all of it."""

@@ -39,6 +39,7 @@ class Progress(NamedTuple):
     observation: Float[np.ndarray, " O"]  # the present one
     action: Int[np.ndarray, ""]  # chosen, not yet carried out
     resets: Int[np.ndarray, ""]  # episodes begun
+    episode_return: Float[np.ndarray, ""]  # of the present episode, so far
     actions: Int[np.ndarray, " L"]  # of the present episode
 
 
@@ -75,6 +76,7 @@ class Stepwise:
             observation=np.zeros(size, np.float32),
             action=count,
             resets=count,
+            episode_return=np.zeros(()),
             actions=np.zeros(0, np.int32),
         )
 
@@ -224,9 +226,6 @@ class StepwiseCrew:
                 self._end(lane)
         log = np.zeros((steps, len(self.seeds), len(Step._fields)), np.float32)
         taken = np.zeros(len(self.seeds), np.int32)
-        for lane, seed in enumerate(self.seeds):
-            if steps and seed not in orders and self._going[lane]:
-                self._end(lane)
         noises = self._draw() if steps else ()
         for step, row in enumerate(log):
             if not self._going.any() or self._pulse(0):
@@ -289,11 +288,9 @@ class StepwiseCrew:
         if error:
             episode = self._lanes.resets[lane]
             error = f"in step {int(agent.steps) + 1}, episode {episode}, {error}"
-        healthy = bool(np.isfinite(log).all())
-        if self._going[lane]:
-            # The last gradient step may have spoiled parameters that no loss has seen yet.
-            params = jax.tree.leaves(agent.params)
-            healthy = healthy and all(np.isfinite(leaf).all() for leaf in params)
+        # The last gradient step may have spoiled parameters that no loss has seen yet.
+        numbers = (log, *jax.tree.leaves(agent.params))
+        healthy = all(np.isfinite(array).all() for array in numbers)
         returns = None
         if order.evaluate and healthy and not error and len(log) == order.steps:
             policy = self._driver.agent.to_policy(agent, self._driver.spec, {})
@@ -347,6 +344,7 @@ class StepwiseCrew:
             observation=self._lanes.observations[lane].copy(),
             action=np.array(self._actions[lane]),
             resets=np.array(self._lanes.resets[lane]),
+            episode_return=np.array(self._lanes.returns[lane]),
             actions=np.array(self._lanes.actions[lane], np.int32),
         )
 
@@ -367,7 +365,10 @@ class StepwiseCrew:
         again = self._lanes.replay(
             [state.actions.tolist() for state in states],
             [int(state.resets) for state in states],
+            self._pulse,
         )
+        returns = np.array([state.episode_return for state in states])
+        again &= self._lanes.returns == returns
         begun = np.isfinite(expected).all(axis=1)  # the reset itself may have failed
         strays = begun & ~(again & (self._lanes.observations == expected).all(axis=1))
         for lane in self._lanes.errors:  # not even up to there: it is to try again from there

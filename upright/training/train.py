@@ -1,6 +1,7 @@
 """Training: from a task and settings to a run folder with a kept policy for each seed."""
 
 import itertools
+import json
 import re
 import sys
 from collections.abc import Generator, Iterable
@@ -56,7 +57,7 @@ def train(
     `seeds`: a number of them, whole numbers, or text as on the command line ("1000:1020").
     `agent` and the budget (`steps` or `episodes` for each seed): the preset's unless given.
     `evaluate_every`: steps between two greedy evaluations, of `evaluation_episodes` episodes each;
-    by default 1000 and 50, where Gymnasium does the steps a twentieth of the budget and 10.
+    by default 1000 and 50, where Gymnasium does the steps 2000 and 10.
     `checkpoint_every`: steps between two checkpoints, from which `resume` goes on.
     `driver`: "fused" (native tasks only: all in one compiled loop) or "stepwise" (Gymnasium).
     `render`: "human" shows the first seed in a window while it learns, stepwise.
@@ -79,7 +80,7 @@ def train(
         raise UprightError("the fused driver cannot show a window; leave --driver out")
     usual = _FUSED
     if driver == "stepwise":
-        usual = {"evaluate_every": max(1000, (steps or 0) // 20), "evaluation_episodes": 10}
+        usual = {"evaluate_every": 2000, "evaluation_episodes": 10}
     config = Config(
         task=task,
         driver=driver,
@@ -140,6 +141,8 @@ def resume(
                 f" {config.task}"
             )
         ready = make_driver(config, render)
+        if json.loads(json.dumps(ready.spec.to_dict())) != writer.info["spec"]:
+            raise UprightError(f"{path}: {config.task} is not the same task any more (spec)")
         session = Session(config, ready, writer, interrupt, watch)
         session.restore()
         writer.info.setdefault("resumed", []).append(
