@@ -244,6 +244,21 @@ def test_settings_too_large_for_the_memory_leave_nothing_behind(tmp_path):
     assert not list((tmp_path / "mine").iterdir())
 
 
+def test_settings_too_large_are_refused_where_jax_was_used_before(tmp_path):
+    """It computes in another thread then, and fails there."""
+    program = (
+        "import jax.numpy as jnp; jnp.ones(3).sum()\n"
+        "import test_training as t, dataclasses, pathlib, sys\n"
+        "large = dataclasses.replace(t.QUICK, replay_size=2_000_000_000)\n"
+        "t.train(pathlib.Path(sys.argv[1]), agent=large)"
+    )
+    command = [sys.executable, "-c", program, tmp_path / "run"]
+    here = os.path.dirname(__file__)
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60)
+    assert "UprightError: not enough memory" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupted_judgement_is_no_complete_one(tmp_path, call):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "40"]

@@ -136,7 +136,10 @@ class FusedCrew:
 
     def _begun(self) -> Carry:
         if self._carry is None:
-            self._carry = self._programs.init(np.array(self.seeds, np.uint32))
+            carry = self._programs.init(np.array(self.seeds, np.uint32))
+            # Where JAX was used before us it computes in another thread, and if the memory does
+            # not suffice there, NumPy would wait for ever.
+            self._carry = jax.block_until_ready(carry)
         return self._carry
 
 
