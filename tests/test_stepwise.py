@@ -353,7 +353,7 @@ def test_a_failed_environment_is_one_line_and_status_2(tmp_path, walk, call):
     assert status == 2
     error = Run(out).results[0]["error"]
     line = errors.splitlines()[-1]
-    assert line.startswith(f"upright: seed 0: {error}; go on with: ")
+    assert line.startswith(f"upright: seed 0: {error}; mend it, then go on with: ")
     assert line.endswith(f"upright resume {out}")
 
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from upright.errors import UprightError
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -16,6 +18,10 @@ class Channel:
     offset: float = 0.0  # middle of the range [unit]
     low: float = -math.inf  # an episode ends below this [unit]
     high: float = math.inf  # an episode ends above this [unit]
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UprightError(f"channel {self.name!r}: scale is {self.scale}; it must be above 0")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def record(
             done = step + 1
             if done % 100 == 0:
                 watch(done / steps)
-    except Exception as error:  # the environment's own code
+    except (Exception, SystemExit) as error:  # the environment's own code
         text = " ".join(str(error).split())
         failure = f"{type(error).__name__} in step {done + 1}, reset seed {seed + episode}: {text}"
     return Recording(

@@ -132,13 +132,19 @@ def _describe(status: "Status") -> str:
             "judging": "greedy episodes of every kept policy in Gymnasium",
         }[status.phase]
     parts = [f"{status.steps / 1000:,.0f}k steps", f"{status.steps_per_second / 1000:.1f}k/s"]
-    if status.median_return is not None:
-        parts.append(f"return {status.median_return:.0f}, worst {status.worst_return:.0f}")
+    if status.median_return is not None and status.worst_return is not None:
+        returns = _number(status.median_return), _number(status.worst_return)
+        parts.append("return {}, worst {}".format(*returns))
     if status.threshold is not None:
         parts.append(f"kept solves {status.solved}/{status.seeds}")
     if status.seconds_left is not None:
         parts.append(f"{_clock(status.seconds_left)} left")
     return "  ".join(parts)
+
+
+def _number(value: float) -> str:
+    """A return: large ones with one decimal, small ones with three digits that count."""
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 
 def _clock(seconds: float) -> str:
@@ -154,11 +160,17 @@ def end_training(run: Run) -> None:
     failed = [result for result in run.results if "error" in result]
     if failed:
         first = failed[0]
-        others = f" (and {len(failed) - 1} more seeds failed)" if len(failed) > 1 else ""
+        others = f" (failed: {len(failed)} seeds)" if len(failed) > 1 else ""
         raise UprightError(
-            f"seed {first['seed']}: {first['error']}{others}; go on with: {_upright()} resume"
-            f" {run.path}"
+            f"seed {first['seed']}: {first['error']}{others}; mend it, then go on with:"
+            f" {_upright()} resume {_target(run)}"
         )
+
+
+def _target(run: Run) -> str:
+    """The run on a command line; a module in its task's id is imported only if it is typed."""
+    task = run.info["config"]["task"]
+    return f"{run.path} --task {task}" if ":" in task else str(run.path)
 
 
 def print_run(run: Run) -> None:
@@ -177,9 +189,9 @@ def print_run(run: Run) -> None:
         table.add_row(
             str(result["seed"]),
             f"{kept['step']:,}" if kept else "-",
-            f"{kept['evaluation']['mean_return']:.1f}" if kept else "-",
-            f"{judgement['mean_return']:.1f}" if judgement else "-",
-            f"{judgement['worst_return']:.0f}" if judgement else "-",
+            _number(kept["evaluation"]["mean_return"]) if kept else "-",
+            _number(judgement["mean_return"]) if judgement else "-",
+            _number(judgement["worst_return"]) if judgement else "-",
             notes.get(result["state"], ""),
         )
     _out.print(table)
@@ -188,7 +200,7 @@ def print_run(run: Run) -> None:
     timings = run.info.get("timings")
     if timings:
         _out.print(
-            f"{sum(result['steps'] for result in run.results):,} steps in"
+            f"{timings['steps']:,} steps in"
             f" {timings['training_s']:.1f} s: {timings['steps_per_second']:,.0f} steps/s"
         )
     _print_where(run)
@@ -197,8 +209,7 @@ def print_run(run: Run) -> None:
 def _print_where(run: Run) -> None:
     """The last lines: what is in the folder, what to do with it."""
     kept = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
-    task = run.info["config"]["task"]
-    path = f"{run.path} --task {task}" if ":" in task else str(run.path)
+    path = _target(run)
     judged = sum(bool(result.get("judgement")) for result in run.results)
     if judged < kept:
         _out.print(f"judged: {judged} of {kept} policies; all: {_upright()} evaluate {path}")
@@ -244,8 +255,8 @@ def print_evaluations(
         table.add_row(
             name,
             f"{policies[name].training.get('step', 0):,}",
-            f"{summary['mean_return']:.1f}",
-            f"{summary['worst_return']:.0f}",
+            _number(summary["mean_return"]),
+            _number(summary["worst_return"]),
             str(summary["worst_reset_seed"]),
         )
     _out.print(table)

@@ -138,10 +138,10 @@ class Episodes:
         env, seed = self._envs[episode], self._reset_seeds[episode]
         try:
             return env.reset(seed=seed) if what == "reset" else env.step(*action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             name = type(error).__name__
             raise UprightError(
-                f"the environment raised {name}: {error} (reset seed {seed})"
+                f"the environment raised {name}: {bridge.one_line(error)} (reset seed {seed})"
             ) from error
 
 

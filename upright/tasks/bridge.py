@@ -81,19 +81,19 @@ def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -
             env: Env = gym.make(task, disable_env_checker=True, **options)
         except gym.error.DependencyNotInstalled as error:
             # Gymnasium names the extra to install.
-            raise UprightError(f"task {task!r}: {_one_line(error)}") from None
+            raise UprightError(f"task {task!r}: {one_line(error)}") from None
         except gym.error.Error as error:
             near = _near(task)
             if isinstance(error, gym.error.NameNotFound) and near:
                 raise UprightError(f"unknown task {task!r}; did you mean {near}?") from None
-            raise UprightError(f"task {task!r}: {_one_line(error)}") from None
+            raise UprightError(f"task {task!r}: {one_line(error)}") from None
         except ModuleNotFoundError as error:
             name = error.name or getattr(error.__cause__, "name", None)  # Gymnasium wraps it
             raise UprightError(
                 f"task {task!r}: no module {name!r}; is it installed, or in this folder?"
             ) from None
-        except Exception as error:  # the environment's own code
-            raise UprightError(f"task {task!r} cannot be made: {_one_line(error)}") from error
+        except (Exception, SystemExit) as error:  # the environment's own code
+            raise UprightError(f"task {task!r} cannot be made: {one_line(error)}") from error
     try:
         return Flat(env, _actions(env, task, values))
     except UprightError:
@@ -208,7 +208,8 @@ def _importable_from_here() -> Generator[None]:
             sys.path.remove(here)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
+    """The message of somebody else's error."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 """What is asked of a training."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -47,6 +48,12 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+    def settings(self) -> dict[str, Any]:
+        """All that a result depends on, apart from the budget: plain JSON values."""
+        values = json.loads(json.dumps(self.to_dict()))
+        budget = ("steps", "episodes", "checkpoint_every")
+        return {name: value for name, value in values.items() if name not in budget}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

@@ -65,6 +65,7 @@ def doctor(
 
     Raises UprightError on bad input. A task that exists and is not for the agent is a finding.
     """
+    check_seeds([seed])
     settings = agent or find_preset(preset).agent
     config = _config(task, preset, settings, seeds, steps, episodes)
     native = make_task(task).spec if task in NAMES else None

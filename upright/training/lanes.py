@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from upright.tasks.bridge import Flat
+from upright.tasks.bridge import Flat, one_line
 from upright.training.fleet import Pulse
 
 Actions = NDArray[np.int32]
@@ -30,7 +30,7 @@ class _Lane(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         try:
             observation, _ = self.env.reset(seed=seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._note(error)
             return self._nowhere, {}
         return observation, {}
@@ -40,12 +40,12 @@ class _Lane(gym.Wrapper[Any, Any, Any, Any]):
             try:
                 observation, reward, terminated, truncated, _ = self.env.step(action)
                 return observation, float(reward), bool(terminated), bool(truncated), {}
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._note(error)
         return self._nowhere, 0.0, False, False, {}
 
-    def _note(self, error: Exception) -> None:
-        self.error = f"the environment raised {type(error).__name__}: {error}"
+    def _note(self, error: BaseException) -> None:
+        self.error = f"the environment raised {type(error).__name__}: {one_line(error)}"
 
 
 class Lanes:

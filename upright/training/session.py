@@ -88,6 +88,11 @@ class Session:
                 f"{self.writer.path / 'checkpoints'}: of other seeds than run.json says; it was"
                 " changed"
             )
+        if header["settings"] != self.config.settings():
+            raise UprightError(
+                f"{self.writer.path / 'run.json'}: other settings than those of its checkpoint; it"
+                " was changed"
+            )
         self.writer.rewind(header["csv"])
         for fields in header["records"]:
             record = self.records[fields["seed"]]
@@ -241,6 +246,7 @@ class Session:
         records = self.records.values()
         header = {
             "seeds": list(self.config.seeds),
+            "settings": self.config.settings(),
             "csv": self.writer.sizes(),
             "records": [
                 {
@@ -345,6 +351,7 @@ class Session:
     def finish(self) -> None:
         """Writes down how the seeds ended."""
         rate = (self.steps - self.steps_before) / max(self.timings["training_s"], 1e-3)
+        self.timings["steps"] = self.steps - self.steps_before
         self.timings["steps_per_second"] = round(rate, 1)
         states = [record.state for record in self.records.values()]
         # Not "finished" before it is judged: who is killed until then can go on.
