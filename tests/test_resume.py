@@ -143,9 +143,7 @@ def test_changed_settings_are_refused(tmp_path, whole):
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"gamma": 0.99', '"gamma": 0.5'))
     before = snapshot(run)
-    with pytest.raises(
-        UprightError, match=r"run\.json: other settings than those of"
-    ):
+    with pytest.raises(UprightError, match=r"run\.json: other settings than those of"):
         upright.resume(run, steps=5000)
     assert snapshot(run) == before
 

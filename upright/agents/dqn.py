@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from upright.agents.networks import MLP
-from upright.agents.replay import Transition
+from upright.agents.replay import Transition, unpack
 from upright.agents.scaling import Moments
 from upright.errors import UprightError
 from upright.policy import Policy
@@ -159,6 +159,17 @@ class DQN:
             )
         state = state._replace(params=params, target_params=target_params, optimizer=optimizer)
         return state, Metrics(loss=value, q_mean=q.mean())
+
+    def learn_all(self, state: State, rows: Float[Array, "G B row"]) -> tuple[State, Metrics]:
+        """A gradient step on each of G batches of packed rows; the metrics are means."""
+        state, metrics = jax.lax.scan(
+            lambda state, rows: self.learn(state, unpack(rows)),
+            state,
+            rows,
+            # A loop would copy the state in and out.
+            unroll=min(self.gradient_steps, 4),
+        )
+        return state, jax.tree.map(jnp.mean, metrics)
 
     def targets(self, state: State, batch: Transition) -> Float[Array, " B"]:
         """y = r + gamma d max_a Q(s', a; target); double: a = argmax_a Q(s', a; online) instead."""

@@ -25,9 +25,14 @@ class Replay(NamedTuple):
     added: Int[Array, ""]  # ever; the ring holds the last N of them
 
 
+def row_size(observation_size: int) -> int:
+    """Numbers of a packed transition."""
+    return 2 * observation_size + 3
+
+
 def init(capacity: int, observation_size: int) -> Replay:
     """Empty."""
-    return Replay(jnp.zeros((capacity, 2 * observation_size + 3)), jnp.zeros((), jnp.int32))
+    return Replay(jnp.zeros((capacity, row_size(observation_size))), jnp.zeros((), jnp.int32))
 
 
 def add(replay: Replay, transition: Transition) -> Replay:
@@ -79,7 +84,7 @@ class HostReplay:
     """
 
     def __init__(self, seeds: int, capacity: int, observation_size: int):
-        self._rows = np.zeros((seeds, capacity, 2 * observation_size + 3), np.float32)
+        self._rows = np.zeros((seeds, capacity, row_size(observation_size)), np.float32)
         self._lanes = np.arange(seeds)[:, None, None]
         self.added = 0  # ever, to each
 

@@ -4,6 +4,7 @@ import os
 from functools import partial
 from typing import Literal
 
+from upright.agents.replay import row_size
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, start_seeds
 from upright.spec import Spec
@@ -49,7 +50,7 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
 
 def _check_memory(config: Config, spec: Spec) -> None:
     """Raises UprightError where the replays cannot fit: the system would end us without a word."""
-    numbers = 2 * spec.observation_size + 3
+    numbers = row_size(spec.observation_size)
     needed = 4 * numbers * config.agent.replay_size * len(config.seeds)  # bytes
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return

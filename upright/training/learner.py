@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, UInt32
 from numpy.typing import ArrayLike, NDArray
 
 from upright import tensors
-from upright.agents import dqn, replay
+from upright.agents import dqn
 from upright.agents.dqn import DQN
-from upright.agents.replay import HostReplay, Replay
+from upright.agents.replay import HostReplay, Replay, row_size
 from upright.errors import UprightError
 from upright.files import write_atomically
 from upright.policy import Policy
@@ -174,7 +174,7 @@ class Learner:
     def _restored(cls, named: dict[str, NDArray[Any]], header: dict[str, Any]) -> "Learner":
         agent, spec = agent_from_dict(header["agent"]), Spec.from_dict(header["spec"])
         learner = cls(spec, agent, int(header["seed"]))
-        row = 2 * spec.observation_size + 3
+        row = row_size(spec.observation_size)
         empty = Replay(jnp.zeros((0, row)), jnp.zeros((), jnp.int32))
         learner._state = jax.tree.map(jnp.array, unflatten(learner._state, named, "state"))
         learner._replay.restore(0, unflatten(empty, named, "replay"))
@@ -238,23 +238,17 @@ class _Programs(NamedTuple):
         def bits(run: PRNGKeyArray, call: Int[Array, ""]) -> UInt32[Array, "G B"]:
             return noise.draw(agent, spec, run, call).replay
 
-        def learn(state: dqn.State, rows: Float[Array, "G B row"]) -> tuple[dqn.State, dqn.Metrics]:
-            state, metrics = jax.lax.scan(
-                lambda state, rows: agent.learn(state, replay.unpack(rows)), state, rows
-            )
-            return state, jax.tree.map(jnp.mean, metrics)
-
         size = spec.observation_size
         count = jax.ShapeDtypeStruct((), jnp.int32)
         rows = jax.ShapeDtypeStruct(
-            (agent.gradient_steps, agent.batch_size, 2 * size + 3), jnp.float32
+            (agent.gradient_steps, agent.batch_size, row_size(size)), jnp.float32
         )
         observation = jax.ShapeDtypeStruct((size,), jnp.float32)
         ended = jax.ShapeDtypeStruct((), jnp.bool_)
         lowered = [
             jax.jit(draw).lower(run, count),
             jax.jit(bits).lower(run, count),
-            jax.jit(learn, donate_argnums=0).lower(state, rows),
+            jax.jit(agent.learn_all, donate_argnums=0).lower(state, rows),
             jax.jit(agent.advance, donate_argnums=0).lower(state, observation, ended),
         ]
         with ThreadPoolExecutor() as pool:

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 from numpy.typing import NDArray
 
-from upright.agents import dqn, replay
+from upright.agents import dqn
 from upright.agents.dqn import DQN
-from upright.agents.replay import HostReplay, Replay
+from upright.agents.replay import HostReplay, Replay, row_size
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, Stopped
 from upright.spec import Spec
@@ -72,7 +72,7 @@ class Stepwise:
         return Progress(
             key=np.zeros(2, np.uint32),
             agent=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes),
-            replay=Replay(jnp.zeros((0, 2 * size + 3)), jnp.zeros((), jnp.int32)),
+            replay=Replay(jnp.zeros((0, row_size(size))), jnp.zeros((), jnp.int32)),
             observation=np.zeros(size, np.float32),
             action=count,
             resets=count,
@@ -148,14 +148,7 @@ class _Programs:
         def learn(
             leaves: Packed, row: Float[Array, " frame"], rows: Float[Array, "G B row"]
         ) -> tuple[Packed, Float[Array, " 3"]]:
-            state, metrics = jax.lax.scan(
-                lambda state, rows: agent.learn(state, replay.unpack(rows)),
-                packing.unpack(leaves),
-                rows,
-                # A loop would copy the state in and out.
-                unroll=min(agent.gradient_steps, 4),
-            )
-            return go_on(state, jax.tree.map(jnp.mean, metrics), row)
+            return go_on(*agent.learn_all(packing.unpack(leaves), rows), row)
 
         def shape(*sizes: int) -> Any:
             return jax.ShapeDtypeStruct((seeds, *sizes), jnp.float32)
@@ -164,7 +157,8 @@ class _Programs:
         init_all = jax.vmap(init)
         leaves, keys = jax.eval_shape(init_all, some)
         size = spec.observation_size
-        frame, rows = (2 * size + 3,), (agent.gradient_steps, agent.batch_size, 2 * size + 3)
+        rows = (agent.gradient_steps, agent.batch_size, row_size(size))
+        frame = (2 * size + 3,)
         lowered = [
             jax.jit(init_all).lower(some),
             jax.jit(jax.vmap(draw)).lower(keys, start),
