@@ -464,3 +464,16 @@ def test_what_is_no_run_cannot_go_on(tmp_path, call):
         assert "not a run folder" in errors.splitlines()[-1]
     assert not list((tmp_path / "empty").iterdir())
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_whose_process_was_killed_at_its_very_beginning_is_good_for_another(tmp_path):
+    """After the lock, and after run.json."""
+    (tmp_path / "run" / ".lock").parent.mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    run = train("fused", tmp_path / "run")
+    assert run.status == "finished"
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    info = {**run.info, "status": "running", "results": []}
+    (begun / "run.json").write_text(json.dumps(info))
+    assert files(upright.resume(begun)) == files(run)

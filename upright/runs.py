@@ -123,18 +123,18 @@ class RunWriter:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         make_folder(path)
         try:
-            if any(path.iterdir()):
+            if any(entry.name != ".lock" for entry in path.iterdir()):
                 what = "already holds a run" if (path / "run.json").exists() else "is not empty"
                 raise UprightError(f"{path}: {what}; choose another folder with --out")
         except OSError as error:
             raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+        writer._acquire()  # from here on, what is in the folder is ours
         names = (".lock", *(f"{name}.csv" for name in COLUMNS), "run.json")
         writer._made = [*(path / name for name in names), path / "policies", *missing[:1]]
         try:
-            writer._acquire()
-            make_folder(path / "policies")
-            writer.rewind({})
+            # In this order: whenever it is killed, the folder is still good for a run or a resume.
             writer.save_info()
+            writer.rewind({})
         except UprightError:
             writer._discard()
             raise
@@ -164,6 +164,7 @@ class RunWriter:
             if not path.is_file() or path.stat().st_size < size:
                 raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
         self._begun = True
+        make_folder(self.path / "policies")
         for folder in (self.path, self.path / "policies", self.path / "checkpoints"):
             remove_unfinished(folder)
         for name, columns in COLUMNS.items():

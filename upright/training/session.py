@@ -69,7 +69,7 @@ class Session:
         if complaints:
             self.writer.warn(f"{'; '.join(complaints)}; an older checkpoint is used")
         if self.resumed is None:
-            if any((self.writer.path / "policies").iterdir()):
+            if any((self.writer.path / "policies").glob("*")):
                 raise UprightError(f"{self.writer.path}: has no checkpoint to go on from")
             self.writer.rewind({})  # it was killed before its first one
             return
