@@ -29,7 +29,7 @@ from upright.tasks import make_task
 from upright.training import engine, machine
 from upright.training.config import Config
 from upright.training.drivers import make_driver
-from upright.training.fleet import Fleet, Order
+from upright.training.fleet import NO_LIMIT, Fleet, Order
 from upright.training.session import CHUNK
 
 WORKLOAD = DQN(
@@ -91,7 +91,7 @@ class Upright:
 
         def next_order(seed: int) -> Order | None:
             left[seed] -= 1
-            return Order(CHUNK, 2**31 - 1, evaluate=False) if left[seed] >= 0 else None
+            return Order(CHUNK, NO_LIMIT, evaluate=False) if left[seed] >= 0 else None
 
         start = time.perf_counter()
         for _ in self.fleet.run(next_order):

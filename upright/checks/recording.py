@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.tasks.bridge import Flat
+from upright.tasks.bridge import Flat, one_line
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def record(
             if done % 100 == 0:
                 watch(done / steps)
     except (Exception, SystemExit) as error:  # the environment's own code
-        text = " ".join(str(error).split())
-        failure = f"{type(error).__name__} in step {done + 1}, reset seed {seed + episode}: {text}"
+        where = f"in step {done + 1}, reset seed {seed + episode}"
+        failure = f"{type(error).__name__} {where}: {one_line(error)}"
     return Recording(
         observation=before[:done],
         action=actions[:done],

@@ -16,19 +16,18 @@ from upright.checks.finding import Finding
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.spec import Spec
-from upright.tasks import NAMES, bridge, make_task
+from upright.tasks import NAMES, bridge
 from upright.training import engine
 from upright.training.config import Config
-from upright.training.drivers import make_driver
-from upright.training.fleet import Driver, Fleet, Order, cores
+from upright.training.drivers import find_task, make_driver
+from upright.training.fleet import NO_LIMIT, Driver, Fleet, Order, cores
 from upright.training.presets import find_preset
-from upright.training.seeds import check_seeds, parse_seeds
+from upright.training.seeds import check_seeds, read_seeds
 from upright.training.session import CHUNK
 
 RANDOM_STEPS = 2000
 _SPEED_SECONDS = 2.0  # that environments may take while the speed is measured
 _SPEED_STEPS = 4000  # over all seeds, of each of the two halves of that measurement
-_NO_LIMIT = 2**31 - 1  # of episodes
 
 _DIVERGED = "the loss is not finite any more"
 
@@ -68,8 +67,7 @@ def doctor(
     check_seeds([seed])
     settings = agent or find_preset(preset).agent
     config = _config(task, preset, settings, seeds, steps, episodes)
-    native = make_task(task).spec if task in NAMES else None
-    make = partial(bridge.make_env, task, native.action_values if native else None)
+    native, make = find_task(task)
     try:
         env = make()
     except bridge.SpacesError as error:
@@ -111,13 +109,12 @@ def _config(
     """Of the training that is meant; checked, apart from its schedules."""
     if steps is None and episodes is None:
         steps, episodes = find_preset(preset).steps, find_preset(preset).episodes
-    seeds = seeds if isinstance(seeds, Iterable) else str(seeds)
     return Config(
         task=task,
         driver="fused" if task in NAMES else "stepwise",
         preset=preset,
         agent=replace(agent, warmup_steps=0),  # one beyond the budget is a finding
-        seeds=parse_seeds(seeds) if isinstance(seeds, str) else check_seeds(seeds),
+        seeds=read_seeds(seeds),
         steps=steps,
         episodes=episodes,
         evaluate_every=CHUNK,
@@ -182,7 +179,7 @@ def _rate(driver: Driver, seeds: tuple[int, ...], steps: int) -> float:
                 if seed not in left:
                     return None
                 left.remove(seed)
-                return Order(steps, _NO_LIMIT, evaluate=False)
+                return Order(steps, NO_LIMIT, evaluate=False)
 
             begin = time.perf_counter()
             results = list(fleet.run(once))

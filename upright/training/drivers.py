@@ -1,6 +1,7 @@
 """Which driver a configuration means."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -26,9 +27,7 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
         task = make_task(config.task)
         _check_memory(config, task.spec)
         return FusedDriver(Fused(task, config.agent, CHUNK, config.evaluation_episodes))
-    native = make_task(config.task).spec if config.task in NAMES else None
-    values = native.action_values if native else None
-    make = partial(bridge.make_env, config.task, values)
+    native, make = find_task(config.task)
     env = make()
     spec = native or bridge.read_spec(env, config.task)
     env.close()
@@ -46,6 +45,12 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
         evaluation=lambda: Episodes(make, starts),
         inline=render is not None,
     )
+
+
+def find_task(task: str) -> tuple[Spec | None, Callable[..., bridge.Flat]]:
+    """What we know of a native task, and what makes Gymnasium's environment of any."""
+    native = make_task(task).spec if task in NAMES else None
+    return native, partial(bridge.make_env, task, native.action_values if native else None)
 
 
 def _check_memory(config: Config, spec: Spec) -> None:

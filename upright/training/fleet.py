@@ -26,6 +26,9 @@ class Step(NamedTuple):
     q_mean: Float[Array, "*T"]
 
 
+NO_LIMIT = 2**31 - 1  # of episodes
+
+
 @dataclass(frozen=True)
 class Order:
     """What one seed shall do next."""

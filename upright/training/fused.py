@@ -30,7 +30,7 @@ class Carry(NamedTuple):
 
 @dataclass(frozen=True)
 class Fused:
-    """Drives one seed; pure functions, to be compiled with the seed axis by `training.seeds`."""
+    """Drives one seed; pure functions, compiled with the seed axis by `training.fused_crew`."""
 
     task: Task
     agent: DQN

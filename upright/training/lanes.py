@@ -39,7 +39,7 @@ class _Lane(gym.Wrapper[Any, Any, Any, Any]):
         if not self.resting:
             try:
                 observation, reward, terminated, truncated, _ = self.env.step(action)
-                return observation, float(reward), bool(terminated), bool(truncated), {}
+                return observation, float(reward), terminated, truncated, {}
             except (Exception, SystemExit) as error:
                 self._note(error)
         return self._nowhere, 0.0, False, False, {}
@@ -75,8 +75,10 @@ class Lanes:
     def begin(self, lanes: Bools) -> None:
         """A new episode in these lanes; where that fails, its observation is NaN."""
         seeds: list[int | None] = [
-            int(np.random.SeedSequence([seed, reset]).generate_state(1)[0])
-            for seed, reset in zip(self._seeds, self.resets.tolist(), strict=True)
+            int(np.random.SeedSequence([seed, reset]).generate_state(1)[0]) if begins else None
+            for seed, reset, begins in zip(
+                self._seeds, self.resets.tolist(), lanes.tolist(), strict=True
+            )
         ]
         for lane in np.flatnonzero(lanes).tolist():
             self._lanes[lane].resting, self._lanes[lane].error = False, None

@@ -10,6 +10,13 @@ from upright.errors import UprightError
 _MOST_SEEDS = 100_000
 
 
+def read_seeds(seeds: int | str | Iterable[Any]) -> tuple[int, ...]:
+    """A number of them, text as on the command line, or the seeds themselves."""
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        return check_seeds(seeds)
+    return parse_seeds(str(seeds))
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """ "20" is 0 to 19, "1000:1020" is 1000 to 1019, "3,5,8" (or "3,") is just these."""
     expected = "expected a number of seeds (20), a range (1000:1020) or a list (3,5,8)"

@@ -22,14 +22,13 @@ from upright.runs import RunWriter, policy_path
 from upright.training import checkpoints
 from upright.training.checkpoints import Checkpoint
 from upright.training.config import Config
-from upright.training.fleet import Crew, Driver, Fleet, Order, Result, Step
+from upright.training.fleet import NO_LIMIT, Crew, Driver, Fleet, Order, Result, Step
 from upright.training.interrupt import Interrupt
 from upright.training.records import SeedRecord, Status, Watch
 
 CHUNK = 1000  # steps between two rows of averages for each seed
 JUDGEMENT_EPISODES = 100  # of each kept policy, in Gymnasium, after the training
 JUDGEMENT_SEED = 2026  # apart from the start states by which training keeps its best
-_NO_LIMIT = 2**31 - 1  # of episodes
 _NO_ROWS = np.zeros((0, len(Step._fields)), np.float32)
 _WATCH_SECONDS = 0.1  # between two calls of the watcher: a status looks at every seed
 
@@ -147,7 +146,7 @@ class Session:
 
     def plan(self, record: SeedRecord) -> Order | None:
         """What a seed does next: on to its next row. None: nothing, it has ended."""
-        episodes = self.config.episodes or _NO_LIMIT
+        episodes = self.config.episodes or NO_LIMIT
         if record.state != "running" or self.interrupt.requested:
             return None
         if record.last is None:
@@ -225,7 +224,7 @@ class Session:
             if seed not in due:
                 return None
             due.remove(seed)  # asked once: Ctrl-C may cut an evaluation, too
-            return Order(0, _NO_LIMIT, evaluate=True)
+            return Order(0, NO_LIMIT, evaluate=True)
 
         for result in fleet.run(closing_order, self.turn):
             self.take(result)
@@ -436,4 +435,4 @@ class Session:
             return 1.0
         if self.config.steps:
             return record.steps / self.config.steps
-        return record.episodes / (self.config.episodes or _NO_LIMIT)
+        return record.episodes / (self.config.episodes or NO_LIMIT)

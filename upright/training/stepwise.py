@@ -221,12 +221,13 @@ class StepwiseCrew:
         log = np.zeros((steps, len(self.seeds), len(Step._fields)), np.float32)
         taken = np.zeros(len(self.seeds), np.int32)
         noises = self._draw() if steps else ()
+        stop = self._pulse(0)
         for step, row in enumerate(log):
-            if not self._going.any() or self._pulse(0):
+            if stop or not self._going.any():
                 break
             self._step(Step(*row.T), *(drawn[:, step] for drawn in noises))
             taken += self._going
-            self._pulse(int(self._going.sum()))
+            stop = self._pulse(int(self._going.sum()))
             if row[:, 0].any() or not np.isfinite(row).all():
                 over = (self._episodes >= episodes) | ~np.isfinite(row).all(axis=1)
                 over[list(self._lanes.errors)] = True

@@ -26,12 +26,15 @@ from upright.training.fleet import Driver
 from upright.training.interrupt import Interrupt
 from upright.training.presets import find_preset
 from upright.training.records import Status, Watch
-from upright.training.seeds import check_seeds, parse_seeds
+from upright.training.seeds import read_seeds
 from upright.training.session import Session
 
 CHECKPOINT_STEPS = 10_000
 # Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
-_FUSED = {"evaluate_every": 1000, "evaluation_episodes": 50}
+_EVALUATIONS = {  # every so many steps, of so many episodes
+    "fused": (1000, 50),
+    "stepwise": (2000, 10),
+}
 
 
 def train(
@@ -62,14 +65,13 @@ def train(
     `driver`: "fused" (native tasks only: all in one compiled loop) or "stepwise" (Gymnasium).
     `render`: "human" shows the first seed in a window while it learns, stepwise.
     `out`: the run folder, which must not exist or be empty; by default runs/TASK-PRESET-DATE.
-    `watch`: is called with the `Status`, some times a second; on Ctrl-C from another thread.
+    `watch`: is called with the `Status`, some times a second, from any thread.
 
     Ctrl-C ends in order: the run then holds all that was learned. If the environment of a seed
     fails, the others go on, and the run's status is "failed". Raises UprightError on bad input,
     before anything is written.
     """
     chosen = find_preset(preset)
-    seeds = seeds if isinstance(seeds, Iterable) else str(seeds)
     if steps is None and episodes is None:
         steps, episodes = chosen.steps, chosen.episodes
     if driver != "stepwise":
@@ -78,21 +80,17 @@ def train(
         driver = "fused" if task in NAMES and not render else "stepwise"
     if render and driver == "fused":
         raise UprightError("the fused driver cannot show a window; leave --driver out")
-    usual = _FUSED
-    if driver == "stepwise":
-        usual = {"evaluate_every": 2000, "evaluation_episodes": 10}
+    every, each = _EVALUATIONS[driver]
     config = Config(
         task=task,
         driver=driver,
         preset=preset,
         agent=agent or chosen.agent,
-        seeds=parse_seeds(seeds) if isinstance(seeds, str) else check_seeds(seeds),
+        seeds=read_seeds(seeds),
         steps=steps,
         episodes=episodes,
-        evaluate_every=usual["evaluate_every"] if evaluate_every is None else evaluate_every,
-        evaluation_episodes=(
-            usual["evaluation_episodes"] if evaluation_episodes is None else evaluation_episodes
-        ),
+        evaluate_every=every if evaluate_every is None else evaluate_every,
+        evaluation_episodes=each if evaluation_episodes is None else evaluation_episodes,
         checkpoint_every=checkpoint_every,
     )
     watch = watch or (lambda status: None)
