@@ -12,6 +12,7 @@ from upright import UprightError
 from upright.agents.dqn import DQN, Noise
 from upright.agents.networks import MLP
 from upright.agents.replay import Transition
+from upright.policy import Provenance
 from upright.spec import Channel, Spec
 
 SPEC = Spec("test", (Channel("a", "m", scale=2.0),), "choice", "1", (0.0, 1.0), 0.1, 10)
@@ -145,7 +146,7 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
     observation = jnp.array([4.0])
     for scale, expected in ((True, [2.0, -2.0]), (False, [4.0, -4.0])):
         agent = agent_of(scale_observations=scale)
-        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC, {})
+        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC, Provenance("DQN", 0, 0))
         np.testing.assert_allclose(policy.q_values(observation), expected)
 
 

@@ -8,6 +8,7 @@ from probes import AlwaysOne, Probe, RewardOfAction
 
 import upright
 from upright.agents.dqn import DQN
+from upright.policy import Provenance
 from upright.training.fused import Fused
 
 SETTINGS = {
@@ -28,7 +29,8 @@ def learned_values(probe, observations, steps=1500, **settings):
     advance = jax.jit(driver.advance)
     carry, taken, _ = advance(carry, jnp.int32(steps), jnp.int32(2**31 - 1))
     assert int(taken) == steps
-    return agent.to_policy(carry.agent, probe.spec, {}).q_values(np.array(observations)[:, None])
+    policy = agent.to_policy(carry.agent, probe.spec, Provenance("DQN", seed=0, step=steps))
+    return policy.q_values(np.array(observations)[:, None])
 
 
 def test_a_constant_reward_is_its_own_value():

@@ -198,7 +198,7 @@ def test_finite_bounds_are_the_scaling(tmp_path, register):
     register("Counting-v0", Counting)
     policy = train("Counting-v0", tmp_path / "run", steps=60).policy(5)
     assert (list(policy.offset), list(policy.scale)) == ([4], [4])
-    assert list(policy.act(np.array([[0.0], [8.0]]))) == [
+    assert list(policy.choose(np.array([[0.0], [8.0]]))) == [
         int(np.argmax(policy.q_values(np.array(x)))) for x in ([0.0], [8.0])
     ]
 
@@ -271,7 +271,7 @@ def test_matrices_whole_numbers_and_shifted_actions_are_understood(tmp_path, reg
     assert np.array_equal(rows[:, 6:12], np.tile(rows[:, 12:13] + 5, 6))
     assert np.array_equal(rows[:, 13], rows[:, 12] + 5)
     policy = run.policy(5)
-    assert policy.spec.observation[4].name == "observation[1, 1]"
+    assert policy.spec.observation.channels[4].name == "observation[1, 1]"
     assert (list(policy.offset), list(policy.scale)) == ([10] * 6, [20] * 6)
     judged = upright.evaluate(policy, episodes=1)
     assert judged.returns[0] == 5 + policy.act(np.array([[0.0, 1, 2, 3, 4, 5]]))[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upright.agents.dqn import DQN as DQN
+    from upright.doctor import doctor as doctor
     from upright.errors import UprightError as UprightError
     from upright.evaluation.episodes import evaluate as evaluate
     from upright.figures.curves import plot as plot
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from upright.runs import find_runs as find_runs
     from upright.spec import Channel as Channel
     from upright.spec import Spec as Spec
-    from upright.training.doctor import doctor as doctor
     from upright.training.learner import Learner as Learner
     from upright.training.train import resume as resume
     from upright.training.train import train as train
@@ -35,7 +35,7 @@ _HOMES = {
     "Run": "upright.runs",
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
-    "doctor": "upright.training.doctor",
+    "doctor": "upright.doctor",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",

@@ -17,7 +17,7 @@ from upright.agents.networks import MLP
 from upright.agents.replay import Transition, unpack
 from upright.agents.scaling import Moments
 from upright.errors import UprightError
-from upright.policy import Policy
+from upright.policy import Policy, Provenance
 from upright.spec import Spec
 
 Count = Int[Array, ""] | np.int32  # [steps]
@@ -220,8 +220,8 @@ class DQN:
         ends = self.learning_rate, self.learning_rate_end
         return _linear(*ends, self.learning_rate_decay_steps, steps)
 
-    def to_policy(self, state: State, spec: Spec, training: dict[str, Any]) -> Policy:
-        """The greedy policy, as NumPy arrays; `training` says where it comes from."""
+    def to_policy(self, state: State, spec: Spec, provenance: Provenance) -> Policy:
+        """The greedy policy, as NumPy arrays."""
         layers = state.params.layers
         return Policy(
             spec=spec,
@@ -230,7 +230,7 @@ class DQN:
             biases=tuple(np.asarray(layer.bias).copy() for layer in layers),
             offset=np.array(state.offset),
             scale=np.array(state.scale),
-            training=training,
+            provenance=provenance,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 
 _LONG = 600.0  # of a training whose environment is worth some work [s]
 
@@ -20,7 +20,8 @@ class Speed:
 def check(speed: Speed, steps: float, seeds: int) -> list[Finding]:
     """`steps`: the budget of each seed."""
     seconds = steps * seeds / speed.training
-    time = f"{seeds} seeds take about {_duration(seconds)}, evaluations apart"
+    takes = "1 seed takes" if seeds == 1 else f"{seeds} seeds take"
+    time = f"{takes} about {_duration(seconds)}, evaluations apart"
     if speed.compiled:
         text = f"{speed.training:,.0f} steps/s, task and learner in one compiled loop; {time}"
         return [Finding("speed", "fine", text)]
@@ -29,7 +30,8 @@ def check(speed: Speed, steps: float, seeds: int) -> list[Finding]:
     share = min(0.99, each / speed.environment)
     seen = (
         f"environment {speed.environment:,.0f} steps/s, learner {each / (1 - share):,.0f},"
-        f" together {speed.training:,.0f} on {speed.cores} cores: {time}"
+        f" together {speed.training:,.0f} on {speed.cores} core{'' if speed.cores == 1 else 's'}:"
+        f" {time}"
     )
     if share > 0.5 and seconds > _LONG:
         return [

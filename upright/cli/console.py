@@ -18,14 +18,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from upright.cli import words
 from upright.errors import UprightError
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
 from upright.runs import Run, policy_path
-from upright.spec import Spec
 
 if TYPE_CHECKING:
-    from upright.training.doctor import Report
+    from upright.doctor import Report
     from upright.training.records import Status
 
 
@@ -254,7 +254,7 @@ def print_evaluations(
         summary = evaluation.summary()
         table.add_row(
             name,
-            f"{policies[name].training.get('step', 0):,}",
+            f"{policies[name].provenance.step:,}",
             _number(summary["mean_return"]),
             _number(summary["worst_return"]),
             str(summary["worst_reset_seed"]),
@@ -326,37 +326,29 @@ def print_settings(run: Run) -> None:
 
 def print_policy(policy: Policy) -> None:
     """What goes in, what comes out, where it comes from."""
-    spec = policy.spec
+    spec, provenance = policy.spec, policy.provenance
+    _print_pairs(
+        {
+            "task": spec.task,
+            "network": f"{'-'.join(map(str, policy.sizes))}, ReLU, {policy.head}",
+            "action": words.action(spec),
+            "trained by": f"{provenance.agent}, seed {provenance.seed}, step {provenance.step}",
+            "physics": words.physics(provenance),
+            "evaluation": words.score(provenance.evaluation),
+        }
+    )
     table = _table(title="observation")
     table.add_column("name")
     for column in ("unit", "lower limit", "upper limit", "minus", "divided by"):
         table.add_column(column, justify="right")
-    columns = zip(spec.observation, policy.offset, policy.scale, strict=True)
+    columns = zip(spec.observation.channels, policy.offset, policy.scale, strict=True)
     for channel, offset, scale in itertools.islice(columns, _MOST_CHANNELS):
-        ends = (channel.low, channel.high)
+        ends = (channel.terminates_below, channel.terminates_above)
         limits = ("-" if math.isinf(limit) else f"{limit:.4g}" for limit in ends)
         table.add_row(channel.name, channel.unit, *limits, f"{offset:.4g}", f"{scale:.4g}")
     if spec.observation_size > _MOST_CHANNELS:
         table.add_row(f"and {spec.observation_size - _MOST_CHANNELS} more")
-    training = policy.training
-    evaluation = training.get("evaluation", {})
-    _print_pairs(
-        {
-            "task": spec.task,
-            "network": f"{'-'.join(map(str, policy.sizes))}, ReLU",
-            "actions": _actions(spec),
-            "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"
-            f" step {training.get('step', '?')}",
-            "evaluation": ", ".join(f"{key} {value:g}" for key, value in evaluation.items()),
-        }
-    )
     _out.print(table)
-
-
-def _actions(spec: Spec) -> str:
-    values = ", ".join(f"{value:g}" for value in spec.action_values)
-    unit = f" {spec.action_unit}" if spec.action_unit != "1" else ""
-    return f"{spec.action} of {values}{unit}" + (f", every {spec.dt:g} s" if spec.dt else "")
 
 
 def _upright() -> str:

@@ -64,8 +64,6 @@ class Config:
             plain["seeds"] = check_seeds(values["seeds"])
             return cls(**plain)
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, UprightError):
-                raise
             raise UprightError(f"its configuration cannot be read ({error})") from None
 
 

@@ -19,7 +19,7 @@ from upright.agents.dqn import DQN
 from upright.agents.replay import HostReplay, Replay, row_size
 from upright.errors import UprightError
 from upright.files import write_atomically
-from upright.policy import Policy
+from upright.policy import Policy, Provenance
 from upright.spec import Spec
 from upright.training import engine, noise
 from upright.training.checkpoints import flatten, unflatten
@@ -80,7 +80,7 @@ class Learner:
         """
         x = self._checked(observation)
         place = self.steps % _BLOCK
-        action = int(self._chance[place]) if self._explore[place] else self._policy.act(x)
+        action = int(self._chance[place]) if self._explore[place] else self._policy.choose(x)
         self._acted = x, action
         return action
 
@@ -137,8 +137,8 @@ class Learner:
 
     def policy(self) -> Policy:
         """The greedy policy as it is now."""
-        training = {"agent": "DQN", "seed": self.seed, "step": self.steps}
-        return self.agent.to_policy(self._state, self.spec, training)
+        provenance = Provenance("DQN", self.seed, self.steps)
+        return self.agent.to_policy(self._state, self.spec, provenance)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Everything, replay included, into one file; whole or not at all."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +49,7 @@ class SeedRecord:
     @property
     def evaluated(self) -> bool:
         """At the present step."""
-        return self.last is not None and self.last.training["step"] == self.steps
+        return self.last is not None and self.last.provenance.step == self.steps
 
     @property
     def kept_return(self) -> float:
@@ -59,7 +59,9 @@ class SeedRecord:
         """Of the kept policy among those of all seeds: mean return, step. It never falls."""
         if self.kept is None:
             return -np.inf, 0
-        return self.kept.training["evaluation"]["mean_return"], self.kept.training["step"]
+        provenance = self.kept.provenance
+        assert provenance.evaluation is not None
+        return provenance.evaluation.mean_return, provenance.step
 
     def summary(self) -> dict[str, Any]:
         """For run.json."""
@@ -68,7 +70,7 @@ class SeedRecord:
             "state": self.state,
             "steps": self.steps,
             "episodes": self.episodes,
-            "kept": self.kept.training if self.kept else None,
-            "last": self.last.training if self.last else None,
+            "kept": asdict(self.kept.provenance) if self.kept else None,
+            "last": asdict(self.last.provenance) if self.last else None,
             **({"error": self.error} if self.error else {}),
         }

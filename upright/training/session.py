@@ -17,7 +17,7 @@ import numpy as np
 
 from upright.errors import UprightError
 from upright.evaluation.episodes import Stopped, evaluate
-from upright.policy import Policy
+from upright.policy import Policy, Provenance, Score
 from upright.runs import RunWriter, policy_path
 from upright.training import checkpoints
 from upright.training.checkpoints import Checkpoint
@@ -324,19 +324,9 @@ class Session:
         assert result.returns is not None
         returns = result.returns.astype(np.float64)
         mean, low, high = (float(f(returns)) for f in (np.mean, np.min, np.max))
-        evaluation = {
-            "mean_return": mean,
-            "min_return": low,
-            "max_return": high,
-            "episodes": len(returns),
-        }
-        training = {
-            "agent": "DQN",
-            "seed": record.seed,
-            "step": record.steps,
-            "evaluation": evaluation,
-        }
-        record.last = self.config.agent.to_policy(result.agent, self.spec, training)
+        score = Score(mean, low, high, len(returns))
+        provenance = Provenance("DQN", record.seed, record.steps, score)
+        record.last = self.config.agent.to_policy(result.agent, self.spec, provenance)
         kept = mean >= record.kept_return
         if kept:
             record.kept = record.last

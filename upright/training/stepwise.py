@@ -21,6 +21,7 @@ from upright.agents.dqn import DQN
 from upright.agents.replay import HostReplay, Replay, row_size
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, Stopped
+from upright.policy import Provenance
 from upright.spec import Spec
 from upright.tasks.bridge import Flat
 from upright.training import noise
@@ -288,9 +289,10 @@ class StepwiseCrew:
         healthy = all(np.isfinite(array).all() for array in numbers)
         returns = None
         if order.evaluate and healthy and not error and len(log) == order.steps:
-            policy = self._driver.agent.to_policy(agent, self._driver.spec, {})
+            provenance = Provenance("DQN", self.seeds[lane], int(agent.steps))
+            policy = self._driver.agent.to_policy(agent, self._driver.spec, provenance)
             try:
-                returns, _ = self._evaluation.run(policy, lambda: self._pulse(0))
+                returns = self._evaluation.run(policy, lambda: self._pulse(0)).returns
             except Stopped:
                 pass  # it is made up for after a resume
             except UprightError as failure:

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import jax
 
 from upright.agents.dqn import DQN
+from upright.checks import early
 from upright.errors import UprightError
 from upright.runs import Run, RunWriter
 from upright.tasks import NAMES
 from upright.training import engine, machine
 from upright.training.config import Config
-from upright.training.doctor import cheap_checks
 from upright.training.drivers import make_driver
 from upright.training.fleet import Driver
 from upright.training.interrupt import Interrupt
@@ -98,7 +98,7 @@ def train(
         ready = make_driver(config, render)
         path = Path(out) if out is not None else _default_folder(config)
         with RunWriter.create(path, _describe(config, ready)) as writer:
-            for finding in cheap_checks(config, ready.spec):
+            for finding in early.check(config.agent, ready.spec, config.steps, config.episodes):
                 writer.warn(f"{finding.seen}; {finding.fix}")
             session = Session(config, ready, writer, interrupt, watch)
             session.learn()

@@ -11,12 +11,21 @@ import jax
 import numpy as np
 
 from upright.agents.dqn import DQN
-from upright.checks import delay, determinism, ends, observations, rewards, schedule, speed
-from upright.checks.finding import Finding
+from upright.checks import (
+    delay,
+    determinism,
+    ends,
+    observations,
+    rewards,
+    schedule,
+    speed,
+    symmetry,
+)
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
-from upright.spec import Spec
-from upright.tasks import NAMES, bridge
+from upright.finding import Finding
+from upright.spec import Choice, Spec
+from upright.tasks import NAMES, bridge, make_task
 from upright.training import engine
 from upright.training.config import Config
 from upright.training.drivers import find_task, make_driver
@@ -57,12 +66,13 @@ def doctor(
     seed: int = 0,
     watch: Watch = lambda phase, fraction: None,
 ) -> Report:
-    """Plays 2,000 random steps, replays some, times the learner, and reports what it finds.
+    """Plays 2,000 random steps, some of them again, times the learner, and reports what it finds.
 
     `task`, `preset`, `agent`, `seeds` and the budget are those of the `train` that is meant.
     `seed`: of the random actions and the start states.
 
-    Raises UprightError on bad input. A task that exists and is not for the agent is a finding.
+    Raises UprightError on bad input. A task that exists and is not for the agent is a finding;
+    then all is checked that does not need the agent.
     """
     check_seeds([seed])
     settings = agent or find_preset(preset).agent
@@ -75,14 +85,19 @@ def doctor(
     with closing(env):
         spec = native or bridge.read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
-    spaces = f"{spec.observation_size} observations, {spec.action_count} actions"
-    findings = [Finding("spaces", "fine", spaces)]
+    findings = [_spaces(spec)]
     if played.failure:
         fix = "make it play at random without an error; nothing else was checked"
         return Report(task, (*findings, Finding("environment", "problem", played.failure, fix)))
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
-    findings += determinism.check(determinism.replay(make, seed))
+    findings += determinism.check(determinism.play_again(make, seed))
+    if task in NAMES:
+        findings += symmetry.check(make_task(task))
+    misfit = _misfit(settings, spec)
+    if misfit:
+        return Report(task, (*findings, misfit))
+    findings += rewards.check_scale(played, settings.gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
     findings += schedule.check(settings, budget, int(played.lengths.max()))
     watch("timing the learner", 0.0)
@@ -90,12 +105,25 @@ def doctor(
     return Report(task, tuple(findings))
 
 
-def cheap_checks(config: Config, spec: Spec) -> list[Finding]:
-    """Without having played: what `train` warns of."""
-    longest = float("inf") if spec.episode_steps is None else spec.episode_steps
-    budget = float(config.steps or (config.episodes or 0) * longest)
-    findings = [*schedule.check(config.agent, budget), *ends.declared_limit(spec.episode_steps)]
-    return [finding for finding in findings if finding.severity != "fine"]
+def _spaces(spec: Spec) -> Finding:
+    """What goes in and what comes out."""
+    action = spec.action
+    if isinstance(action, Choice):
+        actions = f"{action.count} actions to choose from"
+    else:
+        count = len(action.channels)
+        actions = f"{count} continuous action{'' if count == 1 else 's'}"
+    return Finding("spaces", "fine", f"{spec.observation_size} observations, {actions}")
+
+
+def _misfit(agent: DQN, spec: Spec) -> Finding | None:
+    """Why the agent cannot learn this task, if it cannot."""
+    try:
+        agent.fits(spec)
+    except UprightError as error:
+        seen, _, fix = str(error).partition("; ")
+        return Finding("agent", "problem", seen, fix)
+    return None
 
 
 def _config(
@@ -127,10 +155,9 @@ def _of_the_task(played: Recording, spec: Spec, agent: DQN) -> list[Finding]:
     return [
         *observations.check(played, spec, agent.scale_observations),
         *rewards.check(played),
-        *rewards.check_scale(played, agent.gamma, spec.episode_steps),
         *ends.check_termination(played),
         *ends.check_time_limit(played, spec.episode_steps),
-        *delay.check(played, spec.action_count),
+        *delay.check(played, spec.action),
     ]
 
 
