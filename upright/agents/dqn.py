@@ -103,8 +103,8 @@ class DQN:
         _check(self, "replay_size", self.replay_size < 2**31, "below 2^31")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
-        params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
-        channels = spec.observation if self.scale_observations else ()
+        params = MLP((spec.observation_size, *self.hidden, spec.action_size), key)
+        channels = spec.observation.channels if self.scale_observations else ()
         measured = [channel.scale is None for channel in channels]
         return State(
             params=params,
@@ -124,7 +124,7 @@ class DQN:
         explore_key, action_key = jax.random.split(key)
         return Noise(
             explore=jax.random.uniform(explore_key),
-            action=jax.random.randint(action_key, (), 0, spec.action_count),
+            action=jax.random.randint(action_key, (), 0, spec.action_size),
         )
 
     def act(self, state: State, observation: Float[Array, " O"], noise: Noise) -> Int[Array, ""]:

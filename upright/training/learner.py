@@ -74,7 +74,7 @@ class Learner:
         return self._replay.added
 
     def act(self, observation: ArrayLike) -> int:
-        """The next action, an index into `spec.action_values`; explores.
+        """The next action, an index into `spec.action.values`; explores.
 
         Raises UprightError if the observation is not [observation_size] finite numbers.
         """
