@@ -81,7 +81,7 @@ def test_a_continuous_action_is_clipped_to_its_bounds():
     np.testing.assert_array_equal(policy.act([[-9.0, 9.0], [0, 0]]), [[-2.0, 0.3], [0.5, 0.0]])
     np.testing.assert_array_equal(policy.outputs([1.0, 0.25]), np.float32([1.5, 0.25, 1.25]))
     for refused in (policy.choose, policy.q_values):
-        with pytest.raises(UprightError, match="Arm-v0 has a continuous action.* use act"):
+        with pytest.raises(UprightError, match=r"Arm-v0 has a continuous action.* use act"):
             refused([0.0, 0.0])
 
 
@@ -218,11 +218,8 @@ def test_the_header_says_what_an_engineer_needs(path):
         "pole angular velocity": "rad/s",
     }
     assert (spec["task"], spec["dt"]) == ("CartPole-v1", 0.02)
-    assert (spec["action"], spec["action_unit"], spec["action_values"]) == (
-        "force",
-        "N",
-        [-10.0, 10.0],
-    )
+    action = {"kind": "choice", "name": "force", "unit": "N", "values": [-10.0, 10.0]}
+    assert spec["action"] == action
     np.testing.assert_allclose(header["scale"], [2.4, 3.0, 0.2094395, 3.0], rtol=1e-6)
     assert header["provenance"]["seed"] == 3
 

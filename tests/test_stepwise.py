@@ -108,8 +108,8 @@ def test_the_same_transitions_give_the_same_agent_through_both_drivers(
 
     def make():
         rows = np.asarray(expected.replay.rows)
-        scales = [channel.scale for channel in spec.observation]
-        return Recorded(rows, ends, scales, spec.action_count)
+        scales = [channel.scale for channel in spec.observation.channels]
+        return Recorded(rows, ends, scales, spec.action_size)
 
     register("Recorded-v0", make)
     stepwise = train("Recorded-v0", tmp_path / "stepwise", agent=agent, steps=420)

@@ -19,13 +19,12 @@ from upright.checks import (
     rewards,
     schedule,
     speed,
-    symmetry,
 )
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.finding import Finding
 from upright.spec import Choice, Spec
-from upright.tasks import NAMES, bridge, make_task
+from upright.tasks import NAMES, bridge
 from upright.training import engine
 from upright.training.config import Config
 from upright.training.drivers import find_task, make_driver
@@ -92,8 +91,6 @@ def doctor(
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
     findings += determinism.check(determinism.play_again(make, seed))
-    if task in NAMES:
-        findings += symmetry.check(make_task(task))
     misfit = _misfit(settings, spec)
     if misfit:
         return Report(task, (*findings, misfit))

@@ -18,7 +18,7 @@ from upright.agents.replay import Transition, unpack
 from upright.agents.scaling import Moments
 from upright.errors import UprightError
 from upright.policy import Policy, Provenance
-from upright.spec import Spec
+from upright.spec import Choice, Spec
 
 Count = Int[Array, ""] | np.int32  # [steps]
 
@@ -102,9 +102,18 @@ class DQN:
         _check(self, "hidden", valid, "a tuple of whole numbers, each at least 1")
         _check(self, "replay_size", self.replay_size < 2**31, "below 2^31")
 
+    def fits(self, spec: Spec) -> None:
+        """Raises UprightError if DQN cannot learn this task."""
+        if not isinstance(spec.action, Choice):
+            name = spec.action.channels[0].name
+            raise UprightError(
+                f"DQN chooses among values, {spec.task} has a continuous {name}; train a task that"
+                " offers some values"
+            )
+
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
-        params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
-        channels = spec.observation if self.scale_observations else ()
+        params = MLP((spec.observation_size, *self.hidden, spec.action_size), key)
+        channels = spec.observation.channels if self.scale_observations else ()
         measured = [channel.scale is None for channel in channels]
         return State(
             params=params,
@@ -124,7 +133,7 @@ class DQN:
         explore_key, action_key = jax.random.split(key)
         return Noise(
             explore=jax.random.uniform(explore_key),
-            action=jax.random.randint(action_key, (), 0, spec.action_count),
+            action=jax.random.randint(action_key, (), 0, spec.action_size),
         )
 
     def act(self, state: State, observation: Float[Array, " O"], noise: Noise) -> Int[Array, ""]:

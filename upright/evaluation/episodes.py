@@ -73,7 +73,9 @@ def evaluate(
 
     The same `seed` gives the same start states. With `task`, a policy for another one is refused.
     An episode that has no end, of a task without a time limit, is cut after 10,000 steps, with an
-    UprightWarning. Raises UprightError if the policy does not fit the environment or the environment fails, and
+    UprightWarning.
+
+    Raises UprightError if the policy does not fit the environment or the environment fails, and
     Stopped if `stop()`, asked before each step, was True.
     """
     if episodes < 1:
@@ -185,9 +187,9 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.
     if not task and name not in gym.registry:
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
-    env = bridge.make_env(name, policy.spec.action_values, **options)
+    env = bridge.make_env(name, policy.spec.action, **options)
     sizes = env.observation_size, env.action_count
-    expected = policy.spec.observation_size, policy.spec.action_count
+    expected = policy.spec.observation_size, policy.spec.action_size
     if sizes != expected:
         env.close()
         raise UprightError(

@@ -67,9 +67,10 @@ def _typed(value: object, kind: type[T]) -> T:
 
 
 def _count(value: object) -> int:
-    if _typed(value, int) < 0:
-        raise ValueError(f"{value} is below 0")
-    return value
+    count = _typed(value, int)
+    if count < 0:
+        raise ValueError(f"{count} is below 0")
+    return count
 
 
 def _number(value: object) -> float:

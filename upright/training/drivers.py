@@ -50,7 +50,7 @@ def make_driver(config: Config, render: Literal["human"] | None = None) -> Drive
 def find_task(task: str) -> tuple[Spec | None, Callable[..., bridge.Flat]]:
     """What we know of a native task, and what makes Gymnasium's environment of any."""
     native = make_task(task).spec if task in NAMES else None
-    return native, partial(bridge.make_env, task, native.action_values if native else None)
+    return native, partial(bridge.make_env, task, native.action if native else None)
 
 
 def _check_memory(config: Config, spec: Spec) -> None:

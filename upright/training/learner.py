@@ -74,13 +74,13 @@ class Learner:
         return self._replay.added
 
     def act(self, observation: ArrayLike) -> int:
-        """The next action, an index into `spec.action_values`; explores.
+        """The next action, an index into `spec.action.values`; explores.
 
         Raises UprightError if the observation is not [observation_size] finite numbers.
         """
         x = self._checked(observation)
         place = self.steps % _BLOCK
-        action = int(self._chance[place]) if self._explore[place] else self._policy.choose(x)
+        action = int(self._chance[place] if self._explore[place] else self._policy.choose(x))
         self._acted = x, action
         return action
 
