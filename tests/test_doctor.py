@@ -11,7 +11,7 @@ import pytest
 
 import upright
 from upright import DQN, UprightError
-from upright import doctor as module
+from upright import diagnosis as module
 from upright.checks import speed
 from upright.errors import UprightWarning
 from upright.runs import Run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upright.agents.dqn import DQN as DQN
-    from upright.doctor import doctor as doctor
+    from upright.diagnosis import doctor as doctor
     from upright.errors import UprightError as UprightError
     from upright.evaluation.episodes import evaluate as evaluate
     from upright.figures.curves import plot as plot
@@ -43,7 +43,7 @@ _HOMES = {
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
     "Vector": "upright.spec",
-    "doctor": "upright.doctor",
+    "doctor": "upright.diagnosis",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",

@@ -25,7 +25,7 @@ from upright.policy import Policy
 from upright.runs import Run, policy_path
 
 if TYPE_CHECKING:
-    from upright.doctor import Report
+    from upright.diagnosis import Report
     from upright.training.records import Status
 
 
