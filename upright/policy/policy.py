@@ -39,7 +39,7 @@ class Policy:
     biases: tuple[Floats, ...] = field(repr=False)  # [out] each
     offset: Floats  # [observation], subtracted from an observation [its units]
     scale: Floats  # [observation], divides an observation [its units]
-    provenance: Provenance
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def sizes(self) -> list[int]:

@@ -22,9 +22,9 @@ class Score:
 class Provenance:
     """Where a policy comes from."""
 
-    agent: str  # e.g. "DQN"
-    seed: int
-    step: int  # of the environment, after which it was taken
+    agent: str = "unknown"  # e.g. "DQN"
+    seed: int = 0
+    step: int = 0  # of the environment, after which it was taken
     evaluation: Score | None = None  # None: it was not evaluated
     # what was changed of the plant's parameters, by name [their units]
     physics: Mapping[str, float] = field(default_factory=dict[str, float])
