@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from upright.runs import Run as Run
     from upright.runs import find_runs as find_runs
     from upright.spec import Channel as Channel
+    from upright.spec import Choice as Choice
+    from upright.spec import Continuous as Continuous
+    from upright.spec import Mirror as Mirror
     from upright.spec import Spec as Spec
+    from upright.spec import Vector as Vector
     from upright.training.doctor import doctor as doctor
     from upright.training.learner import Learner as Learner
     from upright.training.train import resume as resume
@@ -29,12 +33,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Channel": "upright.spec",
+    "Choice": "upright.spec",
+    "Continuous": "upright.spec",
     "DQN": "upright.agents.dqn",
     "Learner": "upright.training.learner",
+    "Mirror": "upright.spec",
     "Policy": "upright.policy",
     "Run": "upright.runs",
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
+    "Vector": "upright.spec",
     "doctor": "upright.training.doctor",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
@@ -48,11 +56,15 @@ _HOMES = {
 __all__ = [
     "DQN",
     "Channel",
+    "Choice",
+    "Continuous",
     "Learner",
+    "Mirror",
     "Policy",
     "Run",
     "Spec",
     "UprightError",
+    "Vector",
     "doctor",
     "evaluate",
     "find_runs",

@@ -101,8 +101,8 @@ class DQN:
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
         """Random networks, equal to each other; nothing counted or measured yet."""
-        params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
-        channels = spec.observation if self.scale_observations else ()
+        params = MLP((spec.observation_size, *self.hidden, spec.action_size), key)
+        channels = spec.observation.channels if self.scale_observations else ()
         measured = [channel.scale is None for channel in channels]
         return State(
             params=params,
@@ -123,7 +123,7 @@ class DQN:
         some = (self.environments,)
         return Noise(
             explore=jax.random.uniform(explore_key, some),
-            action=jax.random.randint(action_key, some, 0, spec.action_count),
+            action=jax.random.randint(action_key, some, 0, spec.action_size),
         )
 
     def outputs(self, state: State, observation: Float[Array, "*E O"]) -> Float[Array, "*E A"]:
