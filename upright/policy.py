@@ -88,9 +88,7 @@ class Policy:
         arrays, header = tensors.decode(content, FORMAT, VERSION)
         try:
             return _decode(arrays, header)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            if isinstance(error, UprightError):
-                raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise UprightError("not a policy file, or damaged") from None
 
     def _tensors(self) -> dict[str, Floats]:

@@ -22,7 +22,6 @@ from upright.files import write_atomically
 from upright.policy import Policy
 from upright.spec import Spec
 from upright.training import engine, noise
-from upright.training.checkpoints import flatten, unflatten
 from upright.training.config import agent_from_dict
 from upright.training.seeds import check_seeds
 
@@ -142,7 +141,7 @@ class Learner:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Everything, replay included, into one file; whole or not at all."""
-        named = flatten(self._state, "state") | flatten(self._replay.stored(0), "replay")
+        named = tensors.flatten(self._state, "state") | tensors.flatten(self._replay.stored(0), "replay")
         if self._acted:
             named["acted"] = np.append(self._acted[0], np.float32(self._acted[1]))
         if self._observed:
@@ -176,8 +175,8 @@ class Learner:
         learner = cls(spec, agent, int(header["seed"]))
         row = row_size(spec.observation_size)
         empty = Replay(jnp.zeros((0, row)), jnp.zeros((), jnp.int32))
-        learner._state = jax.tree.map(jnp.array, unflatten(learner._state, named, "state"))
-        learner._replay.restore(0, unflatten(empty, named, "replay"))
+        learner._state = jax.tree.map(jnp.array, tensors.unflatten(learner._state, named, "state"))
+        learner._replay.restore(0, tensors.unflatten(empty, named, "replay"))
         learner._calls = int(header["calls"])
         if "acted" in named:
             *before, action = named["acted"]
