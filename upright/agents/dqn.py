@@ -5,22 +5,23 @@ Source: V. Mnih et al., "Human-level control through deep reinforcement learning
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from upright.agents.networks import MLP
-from upright.agents.replay import Transition, unpack
-from upright.agents.scaling import Moments
-from upright.errors import UprightError
+from upright.agents import review
+from upright.agents.settings import check_settings, setting
+from upright.finding import Finding
+from upright.memory.replay import Replay
+from upright.memory.transition import Transition
+from upright.networks.mlp import MLP
+from upright.networks.normalise import Moments
 from upright.policy import Policy
 from upright.spec import Spec
-
-Count = Int[Array, ""] | np.int32  # [steps]
 
 
 class State(NamedTuple):
@@ -32,19 +33,19 @@ class State(NamedTuple):
     offset: Float[Array, " O"]  # the networks see (observation - offset) / scale
     scale: Float[Array, " O"]
     moments: Moments | None  # where the task does not say how to scale
-    steps: Int[Array, ""]  # of the environment
+    steps: Int[Array, ""]  # of all environments
     episodes: Int[Array, ""]  # finished
 
 
 class Noise(NamedTuple):
-    """The random numbers of one step: drawn for many steps at once, outside of the hot loop."""
+    """The random numbers of one tick."""
 
-    explore: Float[Array, ""]  # uniform in [0, 1): below epsilon the random action is taken
-    action: Int[Array, ""]
+    explore: Any  # [E] uniform in [0, 1): below epsilon the random action is taken
+    action: Any  # [E]
 
 
 class Metrics(NamedTuple):
-    """Of one gradient step."""
+    """Means over the gradient steps of one tick."""
 
     loss: Float[Array, ""]
     q_mean: Float[Array, ""]  # of the actions in the batch
@@ -52,57 +53,54 @@ class Metrics(NamedTuple):
 
 @dataclass(frozen=True)
 class DQN:
-    """Settings of DQN. A step is one step of the environment."""
+    """Settings of DQN. A step is one step of one environment."""
 
-    hidden: tuple[int, ...] = (64, 64)  # units of each hidden layer
-    gamma: float = 0.99  # discount factor per step
-    learning_rate: float = 1e-3  # of Adam, at the start
-    learning_rate_end: float = 0.0  # after the decay
-    learning_rate_decay_steps: int = 0  # linear from start to end; 0: constant [steps]
-    batch_size: int = 64  # transitions per gradient step
-    replay_size: int = 10_000  # transitions kept, the newest ones
-    warmup_steps: int = 500  # steps before the first gradient step
-    gradient_steps: int = 2  # per step of the environment
-    epsilon_start: float = 1.0  # chance of a random action at the start
-    epsilon_end: float = 0.1  # after the decay
-    epsilon_decay_steps: int = 3_000  # linear from start to end; 0: the end from the start [steps]
+    hidden: tuple[int, ...] = setting((64, 64), at_least=1)  # units of each hidden layer
+    gamma: float = setting(0.99, at_least=0, at_most=1)  # discount factor per step
+    learning_rate: float = setting(1e-3, above=0)  # of Adam, at the start
+    learning_rate_end: float = setting(0.0, at_least=0)  # after the decay
+    # linear from start to end; 0: constant [steps]
+    learning_rate_decay_steps: int = setting(0, at_least=0)
+    batch_size: int = setting(64, at_least=1)  # transitions per gradient step
+    # transitions kept, the newest ones
+    replay_size: int = setting(10_000, at_least=1, below=2**31)
+    learning_starts: int = setting(500, at_least=0)  # steps before the first gradient step
+    gradient_steps: int = setting(2, at_least=1)  # per step of the environments side by side
+    environments: int = setting(1, at_least=1)  # that each seed acts in, side by side
+    epsilon_start: float = setting(1.0, at_least=0, at_most=1)  # chance of a random action
+    epsilon_end: float = setting(0.1, at_least=0, at_most=1)  # after the decay
+    # linear from start to end; 0: the end from the start [steps]
+    epsilon_decay_steps: int = setting(3_000, at_least=0)
     # how the target network follows the online one
     target_update: Literal["episodes", "steps", "polyak"] = "polyak"
-    target_interval: int = 20  # episodes or steps between two copies to the target network
-    target_rate: float = 0.02  # polyak: share of the online network mixed in per gradient step
+    # episodes or steps between two copies to the target network
+    target_interval: int = setting(20, at_least=1)
+    # polyak: share of the online network mixed in per gradient step
+    tau: float = setting(0.02, above=0, at_most=1)
     double: bool = True  # online network chooses the next action, target network rates it
     # of the temporal-difference error; huber: quadratic up to 1, linear beyond
     loss: Literal["mse", "huber"] = "mse"
-    max_gradient_norm: float = 0.0  # longer gradients are scaled down to this norm; 0: never
+    # longer gradients are scaled down to this norm; 0: never
+    max_gradient_norm: float = setting(0.0, at_least=0)
     # by the task's typical magnitudes or finite bounds, else by running mean and variance
     scale_observations: bool = True
 
+    Metrics: ClassVar[type[NamedTuple]] = Metrics
+
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(DQN).items():
-            if kind in (int, float):
-                number = getattr(self, name)
-                whole = isinstance(number, int) and not isinstance(number, bool)
-                valid = whole or (kind is float and isinstance(number, float))
-                _check(self, name, valid, "a number" if kind is float else "a whole number")
-            elif get_origin(kind) is Literal:
-                choices = get_args(kind)
-                _check(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        for name in ("batch_size", "replay_size", "gradient_steps", "target_interval"):
-            _check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "epsilon_decay_steps", "learning_rate_decay_steps"):
-            _check(self, name, getattr(self, name) >= 0, "at least 0")
-        for name in ("learning_rate_end", "max_gradient_norm"):
-            _check(self, name, 0 <= getattr(self, name) < np.inf, "a number from 0 on")
-        for name in ("gamma", "epsilon_start", "epsilon_end"):
-            _check(self, name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        _check(self, "learning_rate", 0 < self.learning_rate < np.inf, "above 0")
-        _check(self, "target_rate", 0 < self.target_rate <= 1, "above 0 and at most 1")
-        sizes: Any = self.hidden
-        valid = isinstance(sizes, tuple) and all(type(n) is int and n >= 1 for n in sizes)
-        _check(self, "hidden", valid, "a tuple of whole numbers, each at least 1")
-        _check(self, "replay_size", self.replay_size < 2**31, "below 2^31")
+        check_settings(self)
+
+    def fits(self, spec: Spec) -> None:
+        """DQN chooses among some values."""
+
+    def memory(self, like: Transition) -> Replay:
+        """Uniform replay."""
+        return Replay.of(
+            like, self.replay_size, self.gradient_steps, self.batch_size, self.learning_starts
+        )
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
+        """Random networks, equal to each other; nothing counted or measured yet."""
         params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
         channels = spec.observation if self.scale_observations else ()
         measured = [channel.scale is None for channel in channels]
@@ -120,23 +118,41 @@ class DQN:
         )
 
     def draw(self, key: PRNGKeyArray, spec: Spec) -> Noise:
-        """What `act` leaves to chance in one step."""
+        """For E environments."""
         explore_key, action_key = jax.random.split(key)
+        some = (self.environments,)
         return Noise(
-            explore=jax.random.uniform(explore_key),
-            action=jax.random.randint(action_key, (), 0, spec.action_count),
+            explore=jax.random.uniform(explore_key, some),
+            action=jax.random.randint(action_key, some, 0, spec.action_count),
         )
 
-    def act(self, state: State, observation: Float[Array, " O"], noise: Noise) -> Int[Array, ""]:
-        """Epsilon-greedy: explores."""
-        explore = noise.explore < self.epsilon(state.steps)
-        return jnp.where(explore, noise.action, self.greedy(state, observation))
+    def outputs(self, state: State, observation: Float[Array, "*E O"]) -> Float[Array, "*E A"]:
+        """Action values of the online network."""
+        return state.params(_scaled(state, observation))
 
-    def greedy(self, state: State, observation: Float[Array, "*B O"]) -> Int[Array, "*B"]:
-        """The action of greatest value; of equal ones the first."""
-        return jnp.argmax(state.params(_scaled(state, observation)), axis=-1)
+    def select(self, outputs: Any, noise: Noise, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+        """Epsilon-greedy."""
+        explore = noise.explore < self.epsilon(steps)
+        xp = outputs.__array_namespace__()
+        return xp.where(explore, noise.action, self.greedy(outputs)), ()
 
-    def learn(self, state: State, batch: Transition) -> tuple[State, Metrics]:
+    def greedy(self, outputs: Any) -> Any:
+        """The action of greatest value [*E]; of equal ones the first."""
+        return outputs.argmax(axis=-1)
+
+    def learn(self, state: State, experience: Transition, noise: Noise) -> tuple[State, Metrics]:
+        """A gradient step on each of G batches; the metrics are means."""
+        del noise
+        state, metrics = jax.lax.scan(
+            self.learn_batch,
+            state,
+            experience,
+            # A loop would copy the state in and out.
+            unroll=min(self.gradient_steps, 4),
+        )
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def learn_batch(self, state: State, batch: Transition) -> tuple[State, Metrics]:
         """One gradient step on a batch with leading axis B."""
 
         def loss(params: MLP) -> tuple[Float[Array, ""], Float[Array, " B"]]:
@@ -153,23 +169,10 @@ class DQN:
         target_params = state.target_params
         if self.target_update == "polyak":
             target_params = jax.tree.map(
-                lambda online, target: target + self.target_rate * (online - target),
-                params,
-                target_params,
+                lambda online, target: target + self.tau * (online - target), params, target_params
             )
         state = state._replace(params=params, target_params=target_params, optimizer=optimizer)
         return state, Metrics(loss=value, q_mean=q.mean())
-
-    def learn_all(self, state: State, rows: Float[Array, "G B row"]) -> tuple[State, Metrics]:
-        """A gradient step on each of G batches of packed rows; the metrics are means."""
-        state, metrics = jax.lax.scan(
-            lambda state, rows: self.learn(state, unpack(rows)),
-            state,
-            rows,
-            # A loop would copy the state in and out.
-            unroll=min(self.gradient_steps, 4),
-        )
-        return state, jax.tree.map(jnp.mean, metrics)
 
     def targets(self, state: State, batch: Transition) -> Float[Array, " B"]:
         """y = r + gamma d max_a Q(s', a; target); double: a = argmax_a Q(s', a; online) instead."""
@@ -181,47 +184,66 @@ class DQN:
             value = next_q.max(axis=-1)
         return batch.reward + self.gamma * batch.discount * value
 
-    def advance(
-        self, state: State, observation: Float[Array, " O"], episode_ended: Bool[Array, ""]
-    ) -> State:
-        """Counts a step of the environment, from this observation.
-
-        Copies to the target network when that is due, and measures how to scale observations.
+    def count(self, state: State, transition: Transition) -> State:
+        """Counts a tick, copies to the target network when that is due, and measures scaling.
 
         By episodes, the first copy is after the first episode, then after every further
         `target_interval` ones.
         """
-        steps = state.steps + 1
-        episodes = state.episodes + episode_ended
+        steps = state.steps + self.environments
+        episodes = state.episodes + transition.ended.sum(dtype=jnp.int32)
         target_params = state.target_params
         if self.target_update != "polyak":
+            interval = self.target_interval
             if self.target_update == "steps":
-                due = steps % self.target_interval == 0
+                due = steps // interval > state.steps // interval
             else:
-                due = episode_ended & (state.episodes % self.target_interval == 0)
+                due = (episodes - 1) // interval > (state.episodes - 1) // interval
             target_params = jax.tree.map(
                 lambda online, target: jnp.where(due, online, target), state.params, target_params
             )
         state = state._replace(steps=steps, episodes=episodes, target_params=target_params)
         if state.moments is not None:
-            moments = state.moments.add(observation)
+            moments = state.moments.add(jnp.asarray(transition.observation))
             offset, scale = moments.scaling(state.offset, state.scale)
             state = state._replace(moments=moments, offset=offset, scale=scale)
         return state
 
-    def epsilon(self, steps: Count) -> Float[Array, ""]:
-        """Chance of a random action."""
+    def epsilon(self, steps: Any) -> Any:
+        """Chance of a random action after so many steps."""
         return _linear(self.epsilon_start, self.epsilon_end, self.epsilon_decay_steps, steps)
 
-    def rate(self, steps: Count) -> Float[Array, ""]:
-        """Learning rate."""
+    def rate(self, steps: Any) -> Any:
+        """Learning rate after so many steps."""
         if not self.learning_rate_decay_steps:
             return jnp.asarray(self.learning_rate)
         ends = self.learning_rate, self.learning_rate_end
         return _linear(*ends, self.learning_rate_decay_steps, steps)
 
-    def to_policy(self, state: State, spec: Spec, training: dict[str, Any]) -> Policy:
-        """The greedy policy, as NumPy arrays; `training` says where it comes from."""
+    def schedules(self, steps: int) -> dict[str, float]:
+        """Epsilon and the learning rate."""
+        now = np.float32(steps)
+        return {"epsilon": float(self.epsilon(now)), "learning_rate": float(self.rate(now))}
+
+    def review(self, steps: float, episode_steps: float = 0) -> list[Finding]:
+        """Schedules against the budget, the replay against an episode."""
+        return review.findings(
+            review.never_learns("learning_starts", self.learning_starts, steps),
+            review.unfinished(
+                "epsilon", self.epsilon_start, self.epsilon_end, self.epsilon_decay_steps, steps
+            ),
+            review.unfinished(
+                "learning_rate",
+                self.learning_rate,
+                self.learning_rate_end,
+                self.learning_rate_decay_steps,
+                steps,
+            ),
+            review.short_memory("replay_size", self.replay_size, episode_steps),
+        )
+
+    def to_policy(self, state: State, spec: Spec) -> Policy:
+        """The greedy policy of the online network."""
         layers = state.params.layers
         return Policy(
             spec=spec,
@@ -230,7 +252,6 @@ class DQN:
             biases=tuple(np.asarray(layer.bias).copy() for layer in layers),
             offset=np.array(state.offset),
             scale=np.array(state.scale),
-            training=training,
         )
 
     @property
@@ -252,11 +273,7 @@ def _chosen(q: Float[Array, "B A"], action: Int[Array, " B"]) -> Float[Array, " 
     return jnp.where(jnp.arange(q.shape[-1]) == action[:, None], q, 0).sum(axis=-1)
 
 
-def _linear(start: float, end: float, duration: int, steps: Count) -> Float[Array, ""]:
-    progress = jnp.clip(steps / duration, 0, 1) if duration else jnp.ones(())
+def _linear(start: float, end: float, duration: int, steps: Any) -> Any:
+    """Not optax.linear_schedule, which is JAX's alone: a learner's loop acts in NumPy."""
+    progress = (steps / duration).clip(0, 1) if duration else 1.0
     return start + (end - start) * progress
-
-
-def _check(settings: DQN, name: str, valid: bool, expected: str) -> None:
-    if not valid:
-        raise UprightError(f"{name} is {getattr(settings, name)!r}; it must be {expected}")

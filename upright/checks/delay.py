@@ -8,7 +8,7 @@ the action, once without and once with the action k steps before, and judged on 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 from upright.checks.recording import Recording
 
 LAGS = 5  # steps back that are looked at

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 from upright.tasks.bridge import Flat
 
 _EPISODES, _STEPS = 3, 200  # of each at most

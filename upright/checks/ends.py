@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from upright.checks.finding import Finding, Severity
+from upright.finding import Finding, Severity
 from upright.checks.recording import Recording
 
 _SHORT = 10  # steps below which many episodes have the same length by chance

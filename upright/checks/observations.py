@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 from upright.checks.recording import Recording
 from upright.spec import Spec
 

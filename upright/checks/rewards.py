@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 from upright.checks.recording import Recording
 
 _SPARSE = 0.005  # share of the steps that tell something

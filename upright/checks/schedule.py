@@ -1,7 +1,7 @@
 """Schedules against the budget."""
 
 from upright.agents.dqn import DQN
-from upright.checks.finding import Finding
+from upright.finding import Finding
 
 
 def check(agent: DQN, steps: float, longest_episode: int = 0) -> list[Finding]:

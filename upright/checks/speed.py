@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from upright.checks.finding import Finding
+from upright.finding import Finding
 
 _LONG = 600.0  # of a training whose environment is worth some work [s]
 

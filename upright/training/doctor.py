@@ -12,7 +12,7 @@ import numpy as np
 
 from upright.agents.dqn import DQN
 from upright.checks import delay, determinism, ends, observations, rewards, schedule, speed
-from upright.checks.finding import Finding
+from upright.finding import Finding
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.spec import Spec

@@ -1,7 +1,7 @@
 """Measured scaling: running mean and variance of observations.
 
-Source: B. P. Welford, "Note on a method for calculating corrected sums of squares and products",
-Technometrics 4 (1962).
+Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+computing sample variances", COMPSTAT (1982), equation (2.1).
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,17 @@ class Moments(NamedTuple):
             variance=jnp.zeros(len(measured)),
         )
 
-    def add(self, observation: Float[Array, " O"]) -> "Moments":
-        """With one observation more."""
-        observed = self.observed + 1
+    def add(self, observations: Float[Array, "E O"]) -> "Moments":
+        """With these observations as well."""
+        count = len(observations)
+        observed = self.observed + count
         # Single precision would not notice the share of one observation among many more.
-        share = 1 / jnp.minimum(observed, _MOST)
-        deviation = observation - self.mean
+        share = count / jnp.minimum(observed, _MOST)
+        center, spread = observations.mean(axis=0), observations.var(axis=0)
+        deviation = center - self.mean
         mean = self.mean + share * deviation
-        variance = self.variance + share * (deviation * (observation - mean) - self.variance)
+        between = deviation * (center - mean)
+        variance = self.variance + share * (spread + between - self.variance)
         return Moments(self.measured, observed, mean, variance)
 
     def scaling(

@@ -1,0 +1,92 @@
+"""The contract of agents: what the rest of the project knows of an algorithm.
+
+An agent says what it keeps, when it learns from it, and what it tells. It is a frozen dataclass of
+settings (they become the command line), and its methods are pure functions of one seed: no
+environment, files, clock, jit or seed axis. The order of things in one tick, in which each of the
+seed's E environments takes one step:
+
+    action, extras = select(outputs(state, observation), noise, steps)
+    the environments step; their transitions are added to the memory
+    if the memory says that learning is due:  state, metrics = learn(state, experience, noise)
+    state = count(state, transition)
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from upright.finding import Finding
+from upright.memory.memory import Memory
+from upright.memory.transition import Transition
+from upright.policy import Policy
+from upright.spec import Spec
+
+
+class Agent(Protocol):
+    """A state is a tree of arrays with a member `params`: the parameters that must stay finite."""
+
+    @property
+    def environments(self) -> int:
+        """E, that a seed acts in side by side: a setting, since it changes the result."""
+        ...
+
+    # A NamedTuple of scalars, of one learning; its fields are columns of learning.csv.
+    Metrics: type[NamedTuple]
+
+    def fits(self, spec: Spec) -> None:
+        """Raises UprightError if it cannot learn a task with such observations or actions."""
+        ...
+
+    def memory(self, like: Transition) -> Memory:
+        """For transitions of the shapes and types of `like`, of E environments."""
+        ...
+
+    def init(self, key: PRNGKeyArray, spec: Spec) -> Any:
+        """The state at the beginning."""
+        ...
+
+    def draw(self, key: PRNGKeyArray, spec: Spec) -> Any:
+        """All that `select` and `learn` leave to chance in one tick; drawn for many at once."""
+        ...
+
+    def outputs(self, state: Any, observation: Float[Array, "*E O"]) -> Any:
+        """What the network tells of observations: action values, or means and deviations.
+
+        A policy's `outputs` are the same.
+        """
+        ...
+
+    def select(self, outputs: Any, noise: Any, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+        """Actions that explore, after so many steps, and what `learn` must know of their choice.
+
+        Of a Choice indices [E], else vectors [E U]. NumPy arrays make NumPy arrays.
+        """
+        ...
+
+    def greedy(self, outputs: Any) -> Any:
+        """Actions that do not explore."""
+        ...
+
+    def learn(self, state: Any, experience: Transition, noise: Any) -> tuple[Any, Any]:
+        """From what the memory sampled; returns the new state and `Metrics`."""
+        ...
+
+    def count(self, state: Any, transition: Transition) -> Any:
+        """After a tick: counters, measured scaling, copies to target networks."""
+        ...
+
+    def to_policy(self, state: Any, spec: Spec) -> Policy:
+        """The greedy policy, as NumPy arrays."""
+        ...
+
+    def schedules(self, steps: int) -> dict[str, float]:
+        """What follows from the number of steps alone: columns of learning.csv."""
+        ...
+
+    def review(self, steps: float, episode_steps: float = 0) -> list[Finding]:
+        """What is to be said of these settings for a budget of so many steps.
+
+        `episode_steps`: longest episode that was seen. A finding with severity "problem" means that
+        nothing would be learned.
+        """
+        ...

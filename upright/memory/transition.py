@@ -1,0 +1,68 @@
+"""One step of an environment, as an agent learns from it; and the same as one row of numbers."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+
+class Transition(NamedTuple):
+    """A step of each of E environments; more axes may lead: batches B, ticks T, updates G."""
+
+    observation: Float[Array, "*E O"] | Float[np.ndarray, "*E O"]
+    action: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]  # index [*E] or vector [*E U]
+    reward: Float[Array, "*E"] | Float[np.ndarray, "*E"]
+    # 0 where the task terminated, 1 elsewhere, a time limit included
+    discount: Float[Array, "*E"] | Float[np.ndarray, "*E"]
+    # the true one, never the one after a reset
+    next_observation: Float[Array, "*E O"] | Float[np.ndarray, "*E O"]
+    # the episode ended, by termination or by a time limit: the next row is of another one
+    ended: Bool[Array, "*E"] | Bool[np.ndarray, "*E"]
+    extras: Any  # what the agent told when it chose the action; () for nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trees of arrays as rows of float32: one write to add, one gather to sample.
+
+    Whole numbers below 2^24 come back as they were.
+    """
+
+    structure: Any  # of the tree, as JAX knows trees
+    shapes: tuple[tuple[int, ...], ...]  # of its leaves, without the leading axes
+    dtypes: tuple[Any, ...]
+    sizes: tuple[int, ...]  # numbers of each leaf
+    width: int  # numbers of a row
+
+    @staticmethod
+    def of(like: Any) -> "Row":
+        """`like`: shapes and types of a tree with one leading axis, of environments."""
+        leaves, structure = jax.tree.flatten(like)
+        shapes = tuple(leaf.shape[1:] for leaf in leaves)
+        sizes = tuple(int(np.prod(shape, dtype=int)) for shape in shapes)
+        dtypes = tuple(np.dtype(leaf.dtype) for leaf in leaves)
+        return Row(structure, shapes, dtypes, sizes, sum(sizes))
+
+    def pack(self, tree: Any) -> Any:
+        """Rows [*B row] of a tree with leading axes *B; NumPy's of NumPy's."""
+        leaves = jax.tree.leaves(tree)
+        xp = leaves[0].__array_namespace__()
+        lead = leaves[0].shape[: leaves[0].ndim - len(self.shapes[0])]
+        flat = [
+            leaf.astype(xp.float32, copy=False).reshape(*lead, size)
+            for leaf, size in zip(leaves, self.sizes, strict=True)
+        ]
+        return xp.concatenate(flat, axis=-1)
+
+    def unpack(self, rows: Float[Array, "*B row"]) -> Any:
+        """The inverse of `pack`."""
+        lead = rows.shape[:-1]
+        leaves: list[Any] = []
+        first = 0
+        for shape, dtype, size in zip(self.shapes, self.dtypes, self.sizes, strict=True):
+            part = rows[..., first : first + size].reshape(*lead, *shape)
+            leaves.append(part.astype(dtype))
+            first += size
+        return jax.tree.unflatten(self.structure, leaves)

@@ -1,0 +1,1 @@
+"""What agents compute with: layers, and the scaling of observations."""
