@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from upright.agents.networks import MLP
+from upright.agents.replay import Transition
 
 from upright import UprightError
 from upright.agents.dqn import DQN, Noise
-from upright.agents.networks import MLP
-from upright.agents.replay import Transition
 from upright.spec import Channel, Spec
 
 SPEC = Spec("test", (Channel("a", "m", scale=2.0),), "choice", "1", (0.0, 1.0), 0.1, 10)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import AlwaysOne, Probe, RewardOfAction
+from upright.training.fused import Fused
 
 import upright
 from upright.agents.dqn import DQN
-from upright.training.fused import Fused
 
 SETTINGS = {
     "hidden": (16,),

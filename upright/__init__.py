@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from upright.spec import Spec as Spec
     from upright.training.doctor import doctor as doctor
     from upright.training.learner import Learner as Learner
+    from upright.training.merge import merge as merge
     from upright.training.train import resume as resume
     from upright.training.train import train as train
 
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",
+    "merge": "upright.training.merge",
     "play": "upright.figures.video",
     "plot": "upright.figures.curves",
     "resume": "upright.training.train",
@@ -57,6 +59,7 @@ __all__ = [
     "evaluate",
     "find_runs",
     "load_policy",
+    "merge",
     "play",
     "plot",
     "resume",

@@ -1,8 +1,8 @@
 """What a run folder holds, typed, and where each thing lies.
 
-    run.json  best.safetensors
-    seeds/07/ seed.json  episodes.csv  evaluations.csv  learning.csv
-              kept.safetensors  last.safetensors  checkpoints/
+run.json  best.safetensors
+seeds/07/ seed.json  episodes.csv  evaluations.csv  learning.csv
+          kept.safetensors  last.safetensors  checkpoints/
 """
 
 import json

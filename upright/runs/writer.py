@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -13,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from upright.errors import UprightError, UprightWarning
+from upright.errors import UprightError
 from upright.files import is_unfinished, make_folder, remove_unfinished, write_atomically
 from upright.policy import Policy, load_policy
 from upright.runs import folder
@@ -139,8 +138,6 @@ class SeedWriter:
                 file.write(text.getvalue().encode())
         except OSError as error:
             raise _unwritable(path, error) from None
-
-
 
 
 class RunWriter:

@@ -15,6 +15,7 @@ from upright.training.seeds import check_seeds, read_seeds
 
 Runners = Literal["compiled", "hosted"]
 
+ROW_STEPS = 1000  # between two rows of averages for each seed, and in one segment at most
 CHECKPOINT_STEPS = 10_000
 # Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
 _EVALUATIONS = {"compiled": (1000, 50), "hosted": (2000, 10)}  # every so many steps, of episodes
@@ -103,9 +104,10 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """Settings and budget, those of the agent among them."""
-        values = {**self.settings(), "steps": self.steps, "episodes": self.episodes}
+        values: dict[str, Any] = self.settings()
         agent = values.pop("agent")
-        return {**values, "agent": agent.pop("name"), **agent}
+        budget = {"steps": self.steps, "episodes": self.episodes}
+        return {**values, **budget, "agent": agent.pop("name"), **agent}
 
     def changes(self) -> tuple[str, ...]:
         """The agent's settings that are not the preset's, e.g. "gamma 0.9"."""

@@ -141,7 +141,9 @@ class Learner:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Everything, replay included, into one file; whole or not at all."""
-        named = tensors.flatten(self._state, "state") | tensors.flatten(self._replay.stored(0), "replay")
+        named = tensors.flatten(self._state, "state") | tensors.flatten(
+            self._replay.stored(0), "replay"
+        )
         if self._acted:
             named["acted"] = np.append(self._acted[0], np.float32(self._acted[1]))
         if self._observed:

@@ -1,12 +1,11 @@
 """Threads in which groups of seeds go on, as many at a time as there are cores."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from upright.runners.runner import Segment, SegmentResult, SeedGroup
+from upright.runners.runner import SeedGroup, Segment, SegmentResult, cores
 
 
 class Pool:
@@ -58,8 +57,3 @@ class _Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
