@@ -20,15 +20,19 @@ EPISODE = 500  # cycles; then the machine is brought back to its start
 
 SPEC = upright.Spec(
     task="my pendulum",
-    observation=(
-        upright.Channel("cart position", "m", scale=2.4, low=-2.4, high=2.4),
-        upright.Channel("cart velocity", "m/s", scale=3.0),
-        upright.Channel("pole angle", "rad", scale=0.21, low=-0.21, high=0.21),
-        upright.Channel("pole angular velocity", "rad/s", scale=3.0),
+    observation=upright.Vector(
+        (
+            upright.Channel(
+                "cart position", "m", scale=2.4, terminates_below=-2.4, terminates_above=2.4
+            ),
+            upright.Channel("cart velocity", "m/s", scale=3.0),
+            upright.Channel(
+                "pole angle", "rad", scale=0.21, terminates_below=-0.21, terminates_above=0.21
+            ),
+            upright.Channel("pole angular velocity", "rad/s", scale=3.0),
+        )
     ),
-    action="force",
-    action_unit="N",
-    action_values=(-10.0, 10.0),
+    action=upright.Choice("force", "N", (-10.0, 10.0)),
     dt=PERIOD,
     episode_steps=EPISODE,
 )
@@ -65,7 +69,7 @@ def run(machine: Machine, learner: upright.Learner, cycles: int, realtime: bool 
     deadline = time.monotonic()
     for _ in range(cycles):
         action = learner.act(observation)
-        machine.push(SPEC.action_values[action])
+        machine.push(SPEC.action.values[action])
 
         # The pause until the next cycle is time to learn.
         if learner.steps:
@@ -80,8 +84,8 @@ def run(machine: Machine, learner: upright.Learner, cycles: int, realtime: bool 
         observation = machine.measure()
         length += 1
         fallen = any(
-            not channel.low <= value <= channel.high
-            for channel, value in zip(SPEC.observation, observation, strict=True)
+            not channel.terminates_below <= value <= channel.terminates_above
+            for channel, value in zip(SPEC.observation.channels, observation, strict=True)
         )
         learner.observe(1.0, observation, terminated=fallen, truncated=length == EPISODE)
         if fallen or length == EPISODE:

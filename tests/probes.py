@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 from upright.tasks.task import TimeStep
 
 
@@ -24,7 +24,9 @@ class Probe:
     @property
     def spec(self):
         channel = Channel("steps", "1")
-        return Spec("probe", (channel,), "choice", "1", (0.0, 1.0), 1.0, self.length)
+        return Spec(
+            "probe", Vector((channel,)), Choice("choice", "1", (0.0, 1.0)), 1.0, self.length
+        )
 
     def reset(self, key):
         del key

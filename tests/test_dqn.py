@@ -12,9 +12,11 @@ from upright.agents.replay import Transition
 
 from upright import UprightError
 from upright.agents.dqn import DQN, Noise
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 
-SPEC = Spec("test", (Channel("a", "m", scale=2.0),), "choice", "1", (0.0, 1.0), 0.1, 10)
+SPEC = Spec(
+    "test", Vector((Channel("a", "m", scale=2.0),)), Choice("choice", "1", (0.0, 1.0)), 0.1, 10
+)
 
 
 def linear_q(slopes, intercepts=(0.0, 0.0)):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import upright
-from upright import DQN, Channel, Learner, Spec, UprightError
+from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector
 from upright.tasks import make_task
 
 QUICK = DQN(hidden=(16,), batch_size=8, warmup_steps=20, epsilon_decay_steps=200)
@@ -20,7 +20,13 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "loop_50hz.py"
 
 
 def spec_of(scale=1.0):
-    return Spec("test", (Channel("x", "m", scale=scale),) * 4, "force", "N", (0.0, 1.0), 0.02, None)
+    return Spec(
+        "test",
+        Vector((Channel("x", "m", scale=scale),) * 4),
+        Choice("force", "N", (0.0, 1.0)),
+        0.02,
+        None,
+    )
 
 
 def drive(learner, cycles, rng, learn=True):
@@ -177,7 +183,7 @@ def test_the_example_balances_the_pole(tmp_path):
     machine, policy = example["Machine"](), learner.policy()
     upright_cycles = 0
     while upright_cycles < 200 and abs(machine.measure()[2]) < 0.21:
-        machine.push(example["SPEC"].action_values[policy.act(machine.measure())])
+        machine.push(example["SPEC"].action.values[policy.act(machine.measure())])
         upright_cycles += 1
     assert upright_cycles == 200
 

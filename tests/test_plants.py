@@ -42,7 +42,7 @@ def compared(request):
     """A task, and columns of: state, action, next state, reward, terminated in Gymnasium."""
     name, case, rng = request.param, CASES[request.param], np.random.default_rng(0)
     task, env = make_task(name), gym.make(name).unwrapped
-    values = task.spec.action_values
+    values = task.spec.action.values
     env.reset()
     rows = []
     for state in rng.uniform(case.low, case.high, (STATES, len(case.low))):
@@ -94,7 +94,7 @@ def test_single_precision_is_as_good_as_its_numbers(compared):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_episode_agrees_with_gymnasium_to_its_end(name):
     task, env = make_task(name), gym.make(name)
-    values = task.spec.action_values
+    values = task.spec.action.values
     env.reset(seed=1)
     state = task.reset(jax.random.key(0))._replace(x=jnp.array(env.unwrapped.state, jnp.float32))
     step = jax.jit(task.step)

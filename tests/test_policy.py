@@ -72,7 +72,7 @@ def test_the_header_says_what_an_engineer_needs(path):
         header = json.loads(file.metadata()["upright"])
     assert (header["format"], header["version"]) == ("upright-policy", 2)
     spec = header["spec"]
-    units = {channel["name"]: channel["unit"] for channel in spec["observation"]}
+    units = {channel["name"]: channel["unit"] for channel in spec["observation"]["channels"]}
     assert units == {
         "cart position": "m",
         "cart velocity": "m/s",
@@ -80,11 +80,8 @@ def test_the_header_says_what_an_engineer_needs(path):
         "pole angular velocity": "rad/s",
     }
     assert (spec["task"], spec["dt"]) == ("CartPole-v1", 0.02)
-    assert (spec["action"], spec["action_unit"], spec["action_values"]) == (
-        "force",
-        "N",
-        [-10.0, 10.0],
-    )
+    action = {"kind": "choice", "name": "force", "unit": "N", "values": [-10.0, 10.0]}
+    assert spec["action"] == action
     np.testing.assert_allclose(header["scale"], [2.4, 3.0, 0.2094395, 3.0], rtol=1e-6)
     assert header["training"]["seed"] == 3
 

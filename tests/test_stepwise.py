@@ -108,8 +108,8 @@ def test_the_same_transitions_give_the_same_agent_through_both_drivers(
 
     def make():
         rows = np.asarray(expected.replay.rows)
-        scales = [channel.scale for channel in spec.observation]
-        return Recorded(rows, ends, scales, spec.action_count)
+        scales = [channel.scale for channel in spec.observation.channels]
+        return Recorded(rows, ends, scales, spec.action_size)
 
     register("Recorded-v0", make)
     stepwise = train("Recorded-v0", tmp_path / "stepwise", agent=agent, steps=420)
@@ -271,7 +271,7 @@ def test_matrices_whole_numbers_and_shifted_actions_are_understood(tmp_path, reg
     assert np.array_equal(rows[:, 6:12], np.tile(rows[:, 12:13] + 5, 6))
     assert np.array_equal(rows[:, 13], rows[:, 12] + 5)
     policy = run.policy(5)
-    assert policy.spec.observation[4].name == "observation[1, 1]"
+    assert policy.spec.observation.channels[4].name == "observation[1, 1]"
     assert (list(policy.offset), list(policy.scale)) == ([10] * 6, [20] * 6)
     judged = upright.evaluate(policy, episodes=1)
     assert judged.returns[0] == 5 + policy.act(np.array([[0.0, 1, 2, 3, 4, 5]]))[0]

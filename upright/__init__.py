@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from upright.evaluation.episodes import evaluate as evaluate
     from upright.figures.curves import plot as plot
     from upright.figures.video import play as play
+    from upright.online.learner import Learner as Learner
     from upright.policy import Policy as Policy
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
     from upright.runs import find_runs as find_runs
     from upright.spec import Channel as Channel
+    from upright.spec import Choice as Choice
+    from upright.spec import Continuous as Continuous
+    from upright.spec import Mirror as Mirror
     from upright.spec import Spec as Spec
+    from upright.spec import Vector as Vector
     from upright.training.doctor import doctor as doctor
-    from upright.training.learner import Learner as Learner
     from upright.training.merge import merge as merge
     from upright.training.train import resume as resume
     from upright.training.train import train as train
@@ -30,12 +34,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Channel": "upright.spec",
+    "Choice": "upright.spec",
+    "Continuous": "upright.spec",
     "DQN": "upright.agents.dqn",
-    "Learner": "upright.training.learner",
+    "Mirror": "upright.spec",
+    "Learner": "upright.online.learner",
     "Policy": "upright.policy",
     "Run": "upright.runs",
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
+    "Vector": "upright.spec",
     "doctor": "upright.training.doctor",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
@@ -50,11 +58,15 @@ _HOMES = {
 __all__ = [
     "DQN",
     "Channel",
+    "Choice",
+    "Continuous",
     "Learner",
+    "Mirror",
     "Policy",
     "Run",
     "Spec",
     "UprightError",
+    "Vector",
     "doctor",
     "evaluate",
     "find_runs",

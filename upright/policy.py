@@ -137,7 +137,7 @@ def _training(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _check(policy: Policy, sizes: list[int]) -> None:
     """Raises UprightError unless the numbers make the network that the header names."""
-    inputs, outputs = policy.spec.observation_size, policy.spec.action_count
+    inputs, outputs = policy.spec.observation_size, policy.spec.action_size
     arrays = (*policy.weights, *policy.biases, policy.offset, policy.scale)
     if not (
         len(sizes) >= 2

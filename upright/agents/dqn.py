@@ -101,8 +101,8 @@ class DQN:
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
         """Random networks, equal to each other; nothing counted or measured yet."""
-        params = MLP((spec.observation_size, *self.hidden, spec.action_count), key)
-        channels = spec.observation if self.scale_observations else ()
+        params = MLP((spec.observation_size, *self.hidden, spec.action_size), key)
+        channels = spec.observation.channels if self.scale_observations else ()
         measured = [channel.scale is None for channel in channels]
         return State(
             params=params,
@@ -123,7 +123,7 @@ class DQN:
         some = (self.environments,)
         return Noise(
             explore=jax.random.uniform(explore_key, some),
-            action=jax.random.randint(action_key, some, 0, spec.action_count),
+            action=jax.random.randint(action_key, some, 0, spec.action_size),
         )
 
     def outputs(self, state: State, observation: Float[Array, "*E O"]) -> Float[Array, "*E A"]:
@@ -244,15 +244,8 @@ class DQN:
 
     def to_policy(self, state: State, spec: Spec) -> Policy:
         """The greedy policy of the online network."""
-        layers = state.params.layers
-        return Policy(
-            spec=spec,
-            # A policy's weights are [out, in], as in torch.nn.Linear.
-            weights=tuple(np.asarray(layer.weight).T.copy() for layer in layers),
-            biases=tuple(np.asarray(layer.bias).copy() for layer in layers),
-            offset=np.array(state.offset),
-            scale=np.array(state.scale),
-        )
+        scaling = {"offset": np.array(state.offset), "scale": np.array(state.scale)}
+        return Policy(spec, **state.params.to_numpy(), **scaling)
 
     @property
     def _adam(self) -> optax.GradientTransformation:

@@ -14,7 +14,7 @@ _SMALLEST = 1e-6  # as in agents/scaling.py: a smaller deviation counts as none
 
 def check(recording: Recording, spec: Spec, scaled: bool) -> list[Finding]:
     """`scaled`: the agent divides by the task's magnitudes, or by what it measures."""
-    names = [channel.name for channel in spec.observation]
+    names = [channel.name for channel in spec.observation.channels]
     ends = recording.next_observation[recording.ended]
     values = np.concatenate([recording.observation, ends])
     finite = np.isfinite(values).all(axis=0)
@@ -37,7 +37,7 @@ def _scaling(
     values: Float[np.ndarray, "N O"], spec: Spec, scaled: bool
 ) -> tuple[Float[np.ndarray, "N O"], Bool[np.ndarray, " O"]]:
     """What the network sees, and for which channels the scaling is measured."""
-    channels = spec.observation
+    channels = spec.observation.channels
     measured = np.array([scaled and channel.scale is None for channel in channels])
     if not scaled:
         return values, measured

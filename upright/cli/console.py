@@ -17,7 +17,7 @@ from rich.text import Text
 
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
-from upright.spec import Spec
+from upright.spec import Choice, Spec
 
 if TYPE_CHECKING:
     from upright.training.doctor import Report
@@ -204,9 +204,9 @@ def print_policy(policy: Policy) -> None:
     table.add_column("name")
     for column in ("unit", "lower limit", "upper limit", "minus", "divided by"):
         table.add_column(column, justify="right")
-    columns = zip(spec.observation, policy.offset, policy.scale, strict=True)
+    columns = zip(spec.observation.channels, policy.offset, policy.scale, strict=True)
     for channel, offset, scale in itertools.islice(columns, _MOST_CHANNELS):
-        ends = (channel.low, channel.high)
+        ends = (channel.terminates_below, channel.terminates_above)
         limits = ("-" if math.isinf(limit) else f"{limit:.4g}" for limit in ends)
         table.add_row(channel.name, channel.unit, *limits, f"{offset:.4g}", f"{scale:.4g}")
     if spec.observation_size > _MOST_CHANNELS:
@@ -227,9 +227,19 @@ def print_policy(policy: Policy) -> None:
 
 
 def _actions(spec: Spec) -> str:
-    values = ", ".join(f"{value:g}" for value in spec.action_values)
-    unit = f" {spec.action_unit}" if spec.action_unit != "1" else ""
-    return f"{spec.action} of {values}{unit}" + (f", every {spec.dt:g} s" if spec.dt else "")
+    every = f", every {spec.dt:g} s" if spec.dt else ""
+    if isinstance(spec.action, Choice):
+        values = ", ".join(f"{value:g}" for value in spec.action.values)
+        return f"{spec.action.name} of {values}{_unit(spec.action.unit)}{every}"
+    ranges = (
+        f"{channel.name} of {channel.minimum:g} to {channel.maximum:g}{_unit(channel.unit)}"
+        for channel in spec.action.channels
+    )
+    return ", ".join(ranges) + every
+
+
+def _unit(unit: str) -> str:
+    return f" {unit}" if unit != "1" else ""
 
 
 def new_table(title: str | None = None) -> Table:

@@ -32,7 +32,7 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         self._spec = self._task.spec
         assert self._spec.dt, "a native task knows its sampling time"
         self.observation_space = observation_space(self._task)
-        self.action_space = Discrete(self._spec.action_count)
+        self.action_space = Discrete(self._spec.action_size)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
         self._drawing: Drawing | None = None
@@ -56,10 +56,10 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         if self.state is None:
             raise gym.error.ResetNeeded("call reset() before step()")
         if not self.action_space.contains(action):
-            count = self._spec.action_count
+            count = self._spec.action_size
             raise UprightError(f"action is {action!r}; it must be an integer from 0 to {count - 1}")
         self.state, timestep = _step(self._task, self.state, np.int32(action))
-        self._input = self._spec.action_values[action]
+        self._input = float(self._spec.action.physical(action)[0])
         if self.render_mode == "human":
             self.render()
         observation = np.array(timestep.observation)

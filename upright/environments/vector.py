@@ -55,7 +55,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         self.single_observation_space = observation_space(self._task)
-        self.single_action_space = Discrete(self._task.spec.action_count)
+        self.single_action_space = Discrete(self._task.spec.action_size)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]

@@ -158,9 +158,9 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.
     if not task and name not in gym.registry:
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
-    env = bridge.make_env(name, policy.spec.action_values, **options)
+    env = bridge.make_env(name, policy.spec.action, **options)
     sizes = env.observation_size, env.action_count
-    expected = policy.spec.observation_size, policy.spec.action_count
+    expected = policy.spec.observation_size, policy.spec.action_size
     if sizes != expected:
         env.close()
         raise UprightError(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import acrobot, integrators
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
@@ -28,17 +28,17 @@ class AcrobotTask:
     def spec(self) -> Spec:
         return Spec(
             task="Acrobot-v1",
-            observation=(
-                Channel("cosine of angle 1", "1"),
-                Channel("sine of angle 1", "1"),
-                Channel("cosine of angle 2", "1"),
-                Channel("sine of angle 2", "1"),
-                Channel("angular velocity 1", "rad/s", scale=4.0),
-                Channel("angular velocity 2", "rad/s", scale=9.0),
+            observation=Vector(
+                (
+                    Channel("cosine of angle 1", "1"),
+                    Channel("sine of angle 1", "1"),
+                    Channel("cosine of angle 2", "1"),
+                    Channel("sine of angle 2", "1"),
+                    Channel("angular velocity 1", "rad/s", scale=4.0),
+                    Channel("angular velocity 2", "rad/s", scale=9.0),
+                )
             ),
-            action="torque",
-            action_unit="N m",
-            action_values=(-self.torque, 0.0, self.torque),
+            action=Choice("torque", "N m", (-self.torque, 0.0, self.torque)),
             dt=self.dt,
             episode_steps=self.episode_steps,
             solved_return=-100.0,

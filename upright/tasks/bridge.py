@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Continuous, Spec, Vector
 
 Env = gym.Env[Any, Any]
 Observation = NDArray[np.float32]
@@ -69,10 +69,10 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         return flat
 
 
-def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -> Flat:
+def make_env(task: str, action: Choice | Continuous | None = None, **options: Any) -> Flat:
     """The environment of an id that the user typed.
 
-    `values`: what the actions set, for an environment whose action is one continuous number.
+    `action`: a Choice offers its values where the environment takes one continuous number.
     `options`: for gymnasium.make. Raises UprightError if it cannot be made or its spaces are not
     for an agent with discrete actions.
     """
@@ -95,7 +95,7 @@ def make_env(task: str, values: Sequence[float] | None = None, **options: Any) -
         except (Exception, SystemExit) as error:  # the environment's own code
             raise UprightError(f"task {task!r} cannot be made: {one_line(error)}") from error
     try:
-        return Flat(env, _actions(env, task, values))
+        return Flat(env, _actions(env, task, action))
     except UprightError:
         env.close()
         raise
@@ -115,10 +115,8 @@ def read_spec(env: Flat, task: str) -> Spec:
     names = _names(env)
     return Spec(
         task=task,
-        observation=tuple(map(_channel, names, lows.tolist(), highs.tolist())),
-        action="action",
-        action_unit="1",
-        action_values=tuple(map(float, range(env.action_count))),
+        observation=Vector(tuple(map(_channel, names, lows.tolist(), highs.tolist()))),
+        action=Choice("action", "1", tuple(map(float, range(env.action_count)))),
         dt=_sampling_time(env),
         episode_steps=env.spec.max_episode_steps if env.spec else None,
         solved_return=env.spec.reward_threshold if env.spec else None,
@@ -126,7 +124,7 @@ def read_spec(env: Flat, task: str) -> Spec:
 
 
 def _check_own(env: Flat, own: Spec, task: str) -> None:
-    sizes = own.observation_size, own.action_count
+    sizes = own.observation_size, own.action_size
     if sizes != (env.observation_size, env.action_count):
         raise UprightError(
             f"task {task!r}: its upright_spec has {sizes[0]} observations and {sizes[1]} actions,"
@@ -140,7 +138,7 @@ def _box(env: Env) -> tuple[NDArray[Any], NDArray[Any]]:
     return space.low, space.high
 
 
-def _actions(env: Env, task: str, values: Sequence[float] | None) -> Sequence[Any]:
+def _actions(env: Env, task: str, chosen: Choice | Continuous | None) -> Sequence[Any]:
     """What to give to the environment for each index; UprightError if its spaces do not fit."""
     space = env.observation_space
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
@@ -161,8 +159,8 @@ def _actions(env: Env, task: str, values: Sequence[float] | None) -> Sequence[An
     if isinstance(action, gym.spaces.Discrete):
         return range(int(action.start), int(action.start + action.n))
     if isinstance(action, gym.spaces.Box):
-        if values is not None and action.shape == (1,):
-            return list(np.array(values, action.dtype)[:, None])
+        if isinstance(chosen, Choice) and action.shape == (1,):
+            return list(np.array(chosen.values, action.dtype)[:, None])
         raise SpacesError(
             task,
             f"its action is continuous, Box of shape {action.shape}, and DQN chooses among some",

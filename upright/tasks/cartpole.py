@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import cartpole, integrators
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
@@ -28,27 +28,27 @@ class CartPoleTask:
     def spec(self) -> Spec:
         return Spec(
             task="CartPole-v1",
-            observation=(
-                Channel(
-                    "cart position",
-                    "m",
-                    scale=self.position_limit,
-                    low=-self.position_limit,
-                    high=self.position_limit,
-                ),
-                Channel("cart velocity", "m/s", scale=3.0),
-                Channel(
-                    "pole angle",
-                    "rad",
-                    scale=self.angle_limit,
-                    low=-self.angle_limit,
-                    high=self.angle_limit,
-                ),
-                Channel("pole angular velocity", "rad/s", scale=3.0),
+            observation=Vector(
+                (
+                    Channel(
+                        "cart position",
+                        "m",
+                        scale=self.position_limit,
+                        terminates_below=-self.position_limit,
+                        terminates_above=self.position_limit,
+                    ),
+                    Channel("cart velocity", "m/s", scale=3.0),
+                    Channel(
+                        "pole angle",
+                        "rad",
+                        scale=self.angle_limit,
+                        terminates_below=-self.angle_limit,
+                        terminates_above=self.angle_limit,
+                    ),
+                    Channel("pole angular velocity", "rad/s", scale=3.0),
+                )
             ),
-            action="force",
-            action_unit="N",
-            action_values=(-self.force, self.force),
+            action=Choice("force", "N", (-self.force, self.force)),
             dt=self.dt,
             episode_steps=self.episode_steps,
             solved_return=475.0,

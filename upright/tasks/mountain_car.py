@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import integrators, mountain_car
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
@@ -29,13 +29,13 @@ class MountainCarTask:
     def spec(self) -> Spec:
         return Spec(
             task="MountainCar-v0",
-            observation=(
-                Channel("position", "m", scale=1.0, high=self.goal),
-                Channel("velocity", "m/step", scale=self.speed_limit),
+            observation=Vector(
+                (
+                    Channel("position", "m", scale=1.0, terminates_above=self.goal),
+                    Channel("velocity", "m/step", scale=self.speed_limit),
+                )
             ),
-            action="acceleration",
-            action_unit="m/step^2",
-            action_values=(-self.force, 0.0, self.force),
+            action=Choice("acceleration", "m/step^2", (-self.force, 0.0, self.force)),
             dt=1 / 30,  # as Gymnasium shows it; the task itself counts steps
             episode_steps=self.episode_steps,
             solved_return=-110.0,

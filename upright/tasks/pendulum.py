@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.plants import integrators, pendulum
-from upright.spec import Channel, Spec
+from upright.spec import Channel, Choice, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
@@ -27,14 +27,14 @@ class PendulumTask:
     def spec(self) -> Spec:
         return Spec(
             task="Pendulum-v1",
-            observation=(
-                Channel("cosine of the angle", "1"),
-                Channel("sine of the angle", "1"),
-                Channel("angular velocity", "rad/s", scale=self.rate_limit),
+            observation=Vector(
+                (
+                    Channel("cosine of the angle", "1"),
+                    Channel("sine of the angle", "1"),
+                    Channel("angular velocity", "rad/s", scale=self.rate_limit),
+                )
             ),
-            action="torque",
-            action_unit="N m",
-            action_values=self.torques,
+            action=Choice("torque", "N m", self.torques),
             dt=self.dt,
             episode_steps=self.episode_steps,
         )

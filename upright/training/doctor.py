@@ -74,7 +74,7 @@ def doctor(
     with closing(env):
         spec = native or bridge.read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
-    spaces = f"{spec.observation_size} observations, {spec.action_count} actions"
+    spaces = f"{spec.observation_size} observations, {spec.action_size} actions"
     findings = [Finding("spaces", "fine", spaces)]
     if played.failure:
         fix = "make it play at random without an error; nothing else was checked"
@@ -97,7 +97,7 @@ def _of_the_task(played: Recording, spec: Spec, agent: Agent) -> list[Finding]:
         *rewards.check_scale(played, agent.gamma, spec.episode_steps),
         *ends.check_termination(played),
         *ends.check_time_limit(played, spec.episode_steps),
-        *delay.check(played, spec.action_count),
+        *delay.check(played, spec.action_size),
     ]
 
 

@@ -58,7 +58,7 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
 def find_task(task: str) -> tuple[Spec | None, Callable[..., bridge.Flat]]:
     """What we know of a native task, and what makes Gymnasium's environment of any."""
     native = make_task(task).spec if task in NAMES else None
-    return native, partial(bridge.make_env, task, native.action_values if native else None)
+    return native, partial(bridge.make_env, task, native.action if native else None)
 
 
 def check_fit(agent: Agent, spec: Spec, seeds: int) -> None:
