@@ -1,16 +1,18 @@
 """What several tests need."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from upright.agents.dqn import DQN
 from upright.policy import Provenance, Score
+from upright.runners import jit
 from upright.tasks import make_task
-from upright.training import engine
 
 # Before the first computation, as a user has it.
-engine.prepare()
+jit.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +21,7 @@ def untrained():
     agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
     provenance = Provenance("DQN", seed=3, step=0, evaluation=Score(9.0, 8.0, 10.0, episodes=50))
-    return agent.to_policy(state, spec, provenance), state
+    return replace(agent.to_policy(state, spec), provenance=provenance), state
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from policy_gradient import PolicyGradient
+from upright.bridge.flat import Flat
 
 import upright
 from upright import DQN, Channel, Choice, Continuous, Spec, UprightError, Vector
@@ -22,7 +23,6 @@ from upright.runners.compiled_seeds import CompiledRunner
 from upright.runners.hosted import HostedRunner
 from upright.runners.randomness import transition_like
 from upright.runners.runner import Segment
-from upright.bridge.flat import Flat
 from upright.tasks.task import TimeStep
 
 SMALL = {"hidden": (16,), "batch_size": 8, "replay_size": 120, "learning_starts": 24}
@@ -107,7 +107,11 @@ def runner_of(kind, agent):
     if kind == "compiled":
         return CompiledRunner(Compiled(Line(spec), agent, STEPS, 5))
     return HostedRunner(
-        spec, agent, STEPS, lambda seed: make_env(spec), lambda: Episodes(lambda: make_env(spec), (1, 2))
+        spec,
+        agent,
+        STEPS,
+        lambda seed: make_env(spec),
+        lambda: Episodes(lambda: make_env(spec), (1, 2)),
     )
 
 
@@ -133,9 +137,7 @@ def run(kind, agent, seeds, *segments, states=None):
 
 
 def assert_same(tree, other):
-    for (name, a), b in zip(
-        jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True
-    ):
+    for (name, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b, jax.tree_util.keystr(name))
 
 
@@ -231,9 +233,7 @@ def test_a_memory_on_the_host_is_the_memory_in_the_program(agent, rng):
     memory = agent.memory(like)
     host, content = memory.on_host(2), memory.init()
     for tick in range(60):
-        transition = jax.tree.map(
-            lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like
-        )
+        transition = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like)
         row = Transition_row(memory, transition)
         host.add(np.stack([row, row]))
         content = memory.add(content, jax.tree.map(jnp.asarray, transition))

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import AlwaysOne, Probe, RewardOfAction
+from upright.training.fused import Fused
 
 import upright
 from upright.agents.dqn import DQN
-from upright.policy import Provenance
-from upright.training.fused import Fused
 
 SETTINGS = {
     "hidden": (16,),
@@ -29,7 +28,7 @@ def learned_values(probe, observations, steps=1500, **settings):
     advance = jax.jit(driver.advance)
     carry, taken, _ = advance(carry, jnp.int32(steps), jnp.int32(2**31 - 1))
     assert int(taken) == steps
-    policy = agent.to_policy(carry.agent, probe.spec, Provenance("DQN", seed=0, step=steps))
+    policy = agent.to_policy(carry.agent, probe.spec)
     return policy.q_values(np.array(observations)[:, None])
 
 

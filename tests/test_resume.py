@@ -13,6 +13,8 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from upright.training.fleet import cores
+from upright.training.lanes import Lanes
 from walks import Walk, files, states
 
 import upright
@@ -20,8 +22,6 @@ from upright import DQN, Run, UprightError, tensors
 from upright.cli import console
 from upright.errors import UprightWarning
 from upright.training import checkpoints, session
-from upright.training.fleet import cores
-from upright.training.lanes import Lanes
 
 HERE = Path(__file__).parent
 TASKS = {"fused": "CartPole-v1", "stepwise": "Walk-v0"}

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from upright.training.presets import PRESETS
 
 import upright
 from upright import DQN, Run, UprightError, load_policy
 from upright.runs import COLUMNS, RunWriter, policy_path
-from upright.training.presets import PRESETS
 
 QUICK = DQN(hidden=(16,), batch_size=16, warmup_steps=100, epsilon_decay_steps=300)
 
