@@ -283,7 +283,7 @@ def test_velocities_that_are_not_observed(register, quick):
 @pytest.mark.parametrize(
     ("changes", "budget", "severity", "seen"),
     [
-        ({"warmup_steps": 900}, {"steps": 800}, "problem", "learning starts after 900"),
+        ({"learning_starts": 900}, {"steps": 800}, "problem", "learning starts after 900"),
         ({"epsilon_decay_steps": 1200}, {"steps": 600}, "advice", "epsilon is still 0.55"),
         ({"epsilon_decay_steps": 9000}, {"episodes": 10}, "advice", "epsilon is still"),
         (
@@ -292,7 +292,7 @@ def test_velocities_that_are_not_observed(register, quick):
             "advice",
             "rate is still 0.0001",
         ),
-        ({"replay_size": 20}, {"steps": 9000}, "advice", "the replay holds 20 steps"),
+        ({"replay_size": 20}, {"steps": 9000}, "advice", "replay_size holds 20 steps"),
         ({}, {"steps": 9000}, "fine", "9,000 steps"),
         ({"epsilon_start": 0.1}, {"steps": 600}, "fine", "600 steps"),
     ],
@@ -384,7 +384,7 @@ def test_train_warns_of_what_it_sees_before_it_begins(tmp_path, register):
         warnings.simplefilter("always")
         upright.train(TASK, agent=TINY, seeds=1, steps=600, out=tmp_path / "run")
     texts = [str(w.message) for w in caught if w.category is UprightWarning]
-    assert texts == Run(tmp_path / "run").info["warnings"]
+    assert texts == list(Run(tmp_path / "run").info.warnings)
     assert texts[0].startswith("epsilon is still 0.82 after the budget of 600 steps")
     assert "more --steps" in texts[0]
     assert texts[1].startswith("no time limit is declared")

@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_a_continuous_action_is_clipped_to_its_bounds():
     for refused in (policy.choose, policy.q_values):
         with pytest.raises(UprightError, match=r"Arm-v0 has a continuous action.* use act"):
             refused([0.0, 0.0])
+
+
+def test_a_terminal_shows_what_a_policy_does_and_where_it_comes_from(tmp_path, call):
+    policy = replace(
+        linear(arm(MOTORS), [[1, 0], [0, 1]], [0, 0]),
+        provenance=Provenance(
+            "DQN", 7, 2000, Score(9.5, 8.0, 11.0, 50), {"gravity": 3.7}, {"mass": (0.1, 0.3)}
+        ),
+    )
+    policy.save(tmp_path / "arm.safetensors")
+    status, output, _ = call("show", tmp_path / "arm.safetensors")
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    assert status == 0
+    assert lines[:6] == [
+        "task Arm-v0",
+        "network 2-2, ReLU, clip",
+        "action shoulder torque from -2 to 2 N m, elbow torque from -0.1 to 0.3 N m, every 0.02 s",
+        "trained by DQN, seed 7, step 2000",
+        "physics gravity 3.7, mass 0.1 to 0.3",
+        "evaluation mean return 9.5, from 8 to 11, in 50 episodes",
+    ]
 
 
 def random_policy(seed):

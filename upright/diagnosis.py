@@ -85,7 +85,8 @@ def doctor(
     misfit = _misfit(settings, spec)
     if misfit:
         return Report(task, (*findings, misfit))
-    findings += rewards.check_scale(played, settings.gamma, spec.episode_steps)
+    if gamma := getattr(settings, "gamma", None):
+        findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
     reviewed = settings.review(budget, int(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
@@ -115,8 +116,10 @@ def _misfit(agent: Agent, spec: Spec) -> Finding | None:
 
 
 def _of_the_task(played: Recording, spec: Spec, agent: Agent) -> list[Finding]:
+    # Agents may have this setting or not, and the discount, and when they begin to learn.
+    scaled = getattr(agent, "scale_observations", False)
     return [
-        *observations.check(played, spec, agent.scale_observations),
+        *observations.check(played, spec, scaled),
         *rewards.check(played),
         *ends.check_termination(played),
         *ends.check_time_limit(played, spec.episode_steps),
@@ -134,13 +137,19 @@ def _timed(config: Config, agent: Agent, environment: float, budget: float) -> l
     if not compiled:
         affordable = min(environment * _SPEED_SECONDS / 2, _SPEED_STEPS) / len(seeds)
         steps = int(np.clip(affordable, 10, ROW_STEPS))
-    warm = replace(agent, learning_starts=min(agent.learning_starts, steps - 1))
     try:
-        rate = _rate(make_runner(replace(config, agent=warm)), seeds, steps)
+        rate = _rate(make_runner(replace(config, agent=_warm(agent, steps))), seeds, steps)
     except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:
         return [_failed(error)]
     measured = speed.Speed(environment, rate, min(cores(), len(seeds)), compiled)
     return speed.check(measured, budget, len(config.seeds))
+
+
+def _warm(agent: Any, steps: int) -> Agent:
+    """The agent as it is once it learns, which is then within so many steps."""
+    if not hasattr(agent, "learning_starts"):
+        return agent
+    return replace(agent, learning_starts=min(agent.learning_starts, steps - 1))
 
 
 class _FailedError(Exception):
