@@ -10,6 +10,7 @@ from probes import AlwaysOne
 import upright
 from upright.errors import UprightWarning
 from upright.evaluation import MOST_STEPS, native
+from upright.figures import video
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
 
@@ -40,6 +41,9 @@ class Line(gym.Env):
         self.x = 0.0
         return np.float32([self.x]), {}
 
+    def render(self):
+        return np.zeros((4, 4, 3), np.uint8)
+
     def step(self, action):
         move = float(np.ravel(action)[0])
         self.x += move
@@ -55,6 +59,7 @@ def register(monkeypatch):
     return register
 
 
+MOVES = Continuous((Channel("move", "m", minimum=-2.0, maximum=2.0),))
 STAY_OR_GO = Choice("move", "m", (0.0, 1.0))
 
 
@@ -78,12 +83,26 @@ def test_an_episode_that_ends_by_itself_is_not_cut(register):
 
 def test_a_continuous_policy_moves_by_what_it_says(register):
     register(lambda: Line(gym.spaces.Box(-2, 2, (1,)), ends_at=3))
-    moves = Continuous((Channel("move", "m", minimum=-2.0, maximum=2.0),))
-    policy = linear("Line-v0", moves, [1], [0.5])
+    policy = linear("Line-v0", MOVES, [1], [0.5])
     # It moves by x + 0.5: 0.5, 1.0 and 2.0.
     evaluation = upright.evaluate(policy, episodes=1)
     assert evaluation.returns.tolist() == [3.5]
     assert evaluation.lengths.tolist() == [3]
+
+
+def test_a_video_of_an_episode_without_an_end_stops(register, tmp_path, monkeypatch):
+    register(lambda: Line(gym.spaces.Discrete(2)))
+    policy = linear("Line-v0", STAY_OR_GO, [1, 0], [0, 0])
+    monkeypatch.setattr(video, "_MOST_FRAMES", 30)
+    with pytest.warns(UprightWarning, match="the video stops after 30 steps"):
+        episode = upright.play(policy, files=[tmp_path / "line.gif"])
+    assert (episode.steps, episode.total) == (30, 0.0)
+
+
+def test_a_continuous_policy_is_played(register, tmp_path):
+    register(lambda: Line(gym.spaces.Box(-2, 2, (1,)), ends_at=3))
+    episode = upright.play(linear("Line-v0", MOVES, [1], [0.5]), files=[tmp_path / "line.gif"])
+    assert (episode.steps, episode.total) == (3, 3.5)
 
 
 def test_a_compiled_episode_without_an_end_is_cut_too():
