@@ -97,12 +97,14 @@ def doctor(
 
 def _spaces(spec: Spec) -> Finding:
     """What goes in and what comes out."""
-    action = spec.action
-    if isinstance(action, Choice):
-        actions = f"{action.count} actions to choose from"
-    else:
-        actions = f"{action.count} continuous action{'' if action.count == 1 else 's'}"
-    return Finding("spaces", "fine", f"{spec.observation_size} observations, {actions}")
+    observations = f"{spec.observation_size} observation{_s(spec.observation_size)}"
+    kind = "" if isinstance(spec.action, Choice) else "continuous "
+    actions = f"{spec.action_size} {kind}action{_s(spec.action_size)}"
+    return Finding("spaces", "fine", f"{observations}, {actions}")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _misfit(agent: Agent, spec: Spec) -> Finding | None:
