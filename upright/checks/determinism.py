@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from upright.finding import Finding
-from upright.tasks.bridge import Flat
+from upright.bridge.flat import Flat
 
 _EPISODES, _STEPS = 3, 200  # of each at most
 
@@ -58,7 +58,7 @@ def check(replays: Replays) -> list[Finding]:
 
 def _play(env: Flat, seed: int) -> Float[np.ndarray, "_ _"]:
     """One episode; its rows: reward, terminated, truncated, observation."""
-    actions = np.random.default_rng(seed).integers(env.action_count, size=_STEPS)
+    actions = np.random.default_rng(seed).integers(env.action_size, size=_STEPS)
     observation, _ = env.reset(seed=seed)
     rows = [np.array([0.0, 0.0, 0.0, *observation])]
     for action in actions.tolist():

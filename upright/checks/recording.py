@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.tasks.bridge import Flat, one_line
+from upright.bridge.flat import Flat, one_line
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def record(
     size, space = env.observation_size, env.observation_space
     assert isinstance(space, gym.spaces.Box)
     before, after = (np.zeros((steps, size), np.float32) for _ in range(2))
-    actions = np.random.default_rng(seed).integers(env.action_count, size=steps)
+    actions = np.random.default_rng(seed).integers(env.action_size, size=steps)
     rewards = np.zeros(steps)
     terminated, truncated = (np.zeros(steps, np.bool_) for _ in range(2))
     episodes = np.zeros(steps, np.int64)

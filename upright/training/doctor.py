@@ -11,12 +11,14 @@ import jax
 import numpy as np
 
 from upright.agents.dqn import DQN
+from upright.bridge.flat import SpacesError
+from upright.bridge.spec import read_spec
 from upright.checks import delay, determinism, ends, observations, rewards, schedule, speed
-from upright.finding import Finding
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
+from upright.finding import Finding
 from upright.spec import Spec
-from upright.tasks import NAMES, bridge
+from upright.tasks import NAMES
 from upright.training import engine
 from upright.training.config import Config
 from upright.training.drivers import find_task, make_driver
@@ -70,10 +72,10 @@ def doctor(
     native, make = find_task(task)
     try:
         env = make()
-    except bridge.SpacesError as error:
+    except SpacesError as error:
         return Report(task, (Finding("spaces", "problem", error.seen, error.fix),))
     with closing(env):
-        spec = native or bridge.read_spec(env, task)
+        spec = native or read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
     spaces = f"{spec.observation_size} observations, {spec.action_size} actions"
     findings = [Finding("spaces", "fine", spaces)]
