@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from policy_gradient import PolicyGradient
-from upright.bridge.flat import Flat
 
 import upright
 from upright import DQN, Channel, Choice, Continuous, Spec, UprightError, Vector
 from upright.agents import agent_from_dict, agent_to_dict
+from upright.bridge.flat import Flat
 from upright.evaluation.episodes import Episodes
 from upright.memory.transition import Transition
 from upright.runners.compiled import Compiled
