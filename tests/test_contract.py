@@ -22,7 +22,6 @@ from upright.runners.compiled_seeds import CompiledRunner
 from upright.runners.hosted import HostedRunner
 from upright.runners.randomness import transition_like
 from upright.runners.runner import Segment
-from upright.bridge.flat import Flat
 from upright.tasks.task import TimeStep
 
 SMALL = {"hidden": (16,), "batch_size": 8, "replay_size": 120, "learning_starts": 24}
@@ -98,16 +97,16 @@ class LineEnv(gym.Env):
         return self.x, float(reward), bool(terminated), bool(truncated), {}
 
 
-def make_env(spec):
-    return Flat(LineEnv(spec), "Line")
-
-
 def runner_of(kind, agent):
     spec = spec_of(agent)
     if kind == "compiled":
         return CompiledRunner(Compiled(Line(spec), agent, STEPS, 5))
     return HostedRunner(
-        spec, agent, STEPS, lambda seed: make_env(spec), lambda: Episodes(lambda: make_env(spec), (1, 2))
+        spec,
+        agent,
+        STEPS,
+        lambda seed: LineEnv(spec),
+        lambda: Episodes(lambda: LineEnv(spec), (1, 2)),
     )
 
 
@@ -133,9 +132,7 @@ def run(kind, agent, seeds, *segments, states=None):
 
 
 def assert_same(tree, other):
-    for (name, a), b in zip(
-        jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True
-    ):
+    for (name, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b, jax.tree_util.keystr(name))
 
 
@@ -231,14 +228,12 @@ def test_a_memory_on_the_host_is_the_memory_in_the_program(agent, rng):
     memory = agent.memory(like)
     host, content = memory.on_host(2), memory.init()
     for tick in range(60):
-        transition = jax.tree.map(
-            lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like
-        )
+        transition = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like)
         row = Transition_row(memory, transition)
         host.add(np.stack([row, row]))
         content = memory.add(content, jax.tree.map(jnp.asarray, transition))
         drawn = memory.draw(jax.random.key(tick))
-        sampled = host.sample(jax.tree.map(lambda x: np.stack([x, x]), drawn))
+        sampled = host.sample(jax.tree.map(lambda x: np.stack([x, x])[:, None], drawn), 0)
         expected = memory.sample(content, drawn)
         for seed in (0, 1):
             assert np.array_equal(sampled[seed], expected)
