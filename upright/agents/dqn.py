@@ -130,7 +130,7 @@ class DQN:
         """Action values of the online network."""
         return state.params(_scaled(state, observation))
 
-    def select(self, outputs: Any, noise: Noise, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+    def select(self, outputs: Any, noise: Noise, steps: Any) -> tuple[Any, Any]:
         """Epsilon-greedy."""
         explore = noise.explore < self.epsilon(steps)
         xp = outputs.__array_namespace__()

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from upright.tasks.task import Task
 
-Act = Callable[[Float[Array, "E O"]], Int[Array, " E"]]
+Act = Callable[[Float[Array, "E O"]], Array]  # indices [E] of a Choice, else vectors [E U]
 
 
 def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
@@ -17,7 +17,8 @@ def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
 
     def step(rollouts: _Rollouts) -> _Rollouts:
         actions = act(jax.vmap(task.observe)(rollouts.states))
-        states, timestep = jax.vmap(task.step)(rollouts.states, actions)
+        inputs = task.spec.action.physical(actions)
+        states, timestep = jax.vmap(task.step)(rollouts.states, inputs)
         going_on = rollouts.going_on & ~(timestep.terminated | timestep.truncated)
         total = rollouts.total + jnp.where(rollouts.going_on, timestep.reward, 0)
         return _Rollouts(states, going_on, total)
