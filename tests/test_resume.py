@@ -13,6 +13,8 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from upright.training.fleet import cores
+from upright.training.lanes import Lanes
 from walks import Walk, files, states
 
 import upright
@@ -20,8 +22,6 @@ from upright import DQN, Run, UprightError, tensors
 from upright.cli import console
 from upright.errors import UprightWarning
 from upright.training import checkpoints, session
-from upright.training.fleet import cores
-from upright.training.lanes import Lanes
 
 HERE = Path(__file__).parent
 TASKS = {"fused": "CartPole-v1", "stepwise": "Walk-v0"}
@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, driver, whole, limit,
     assert line.endswith(".safetensors: cannot be written (File too large)")
     run = Run(out)
     assert run.status == "failed"
-    assert run.best().training["seed"] in run.seeds
+    assert run.best().provenance.seed in run.seeds
     monkeypatch.syspath_prepend(HERE)
     run = upright.resume(out, task=task)
     assert files(run).keys() == files(whole[driver]).keys()
@@ -453,7 +453,7 @@ def test_an_environment_that_is_not_deterministic_goes_on_with_a_new_episode(
         mine = table["seed"] == seed
         assert np.array_equal(table["episode"][mine], np.arange(1, mine.sum() + 1))
         assert table["step"][mine][-1] <= 700
-        assert run.policy(seed).training["seed"] == seed
+        assert run.policy(seed).provenance.seed == seed
 
 
 def test_what_is_no_run_cannot_go_on(tmp_path, call):

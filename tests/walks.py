@@ -2,10 +2,10 @@
 
 import gymnasium as gym
 import numpy as np
+from upright.training.drivers import make_driver
 
 from upright.training import checkpoints
 from upright.training.config import Config
-from upright.training.drivers import make_driver
 
 
 class Counting(gym.Env):
