@@ -6,6 +6,10 @@ training starts JAX.
 
 import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,10 +82,33 @@ __all__ = [
     "train",
 ]
 
+class _AfterGymnasium(MetaPathFinder):
+    """Registers upright/CartPole-v1 and the others as soon as somebody imports Gymnasium.
+
+    Whoever does not use Gymnasium is not made to import it: that alone would take as long as
+    loading a policy does.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec and spec.loader:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                import_module("upright.bridge")
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
 if "gymnasium" in sys.modules:
-    # Whoever uses Gymnasium finds upright/CartPole-v1 and the others there; who does not is not
-    # made to import it.
-    import_module("upright.environments")
+    import_module("upright.bridge")
+else:
+    sys.meta_path.insert(0, _AfterGymnasium())
 
 
 def __getattr__(name: str) -> Any:

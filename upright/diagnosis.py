@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import SpacesError
+from upright.bridge.spec import read_spec
 from upright.checks import delay, determinism, ends, observations, rewards, speed
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
@@ -18,7 +20,6 @@ from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
 from upright.spec import Choice, Spec
-from upright.tasks import bridge
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
@@ -70,10 +71,10 @@ def doctor(
     native, make = find_task(config.task)
     try:
         env = make()
-    except bridge.SpacesError as error:
+    except SpacesError as error:
         return Report(task, (Finding("spaces", "problem", error.seen, error.fix),))
     with closing(env):
-        spec = native or bridge.read_spec(env, task)
+        spec = native or read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
     findings = [_spaces(spec)]
     if played.failure:

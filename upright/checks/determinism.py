@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from upright.checks.recording import random_actions
 from upright.finding import Finding
-from upright.tasks.bridge import Flat
+from upright.bridge.flat import Flat
 
 _EPISODES, _STEPS = 3, 200  # of each at most
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.tasks.bridge import Flat, one_line
+from upright.bridge.flat import Flat, one_line
 
 Actions = Int[np.ndarray, " T"] | Float[np.ndarray, "T U"]
 

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Registers upright/CartPole-v1 and the others.
-import upright.environments  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import upright.bridge  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from upright.bridge import flat
 from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS
 from upright.policy import Policy, load_policy
 from upright.spec import Choice
-from upright.tasks import bridge
+from upright.tasks import gymnasium_id
 
 _TOGETHER = 100  # environments in memory at a time
 
@@ -109,10 +110,10 @@ def start_seeds(seed: int, episodes: int) -> tuple[int, ...]:
 class Episodes:
     """Greedy episodes from fixed start states, in environments that stay open."""
 
-    def __init__(self, make: Callable[[], bridge.Flat], reset_seeds: Sequence[int]):
+    def __init__(self, make: Callable[[], flat.Flat], reset_seeds: Sequence[int]):
         self._make = make
         self._reset_seeds = reset_seeds
-        self._envs: list[bridge.Flat] = []
+        self._envs: list[flat.Flat] = []
 
     def run(self, policy: Policy, stop: Stop = lambda: False) -> Played:
         """In step, so that the policy acts on all observations at once.
@@ -164,7 +165,7 @@ class Episodes:
         except (Exception, SystemExit) as error:
             name = type(error).__name__
             raise UprightError(
-                f"the environment raised {name}: {bridge.one_line(error)} (reset seed {seed})"
+                f"the environment raised {name}: {flat.one_line(error)} (reset seed {seed})"
             ) from error
 
 
@@ -174,7 +175,7 @@ def command(policy: Policy, observation: NDArray[np.float32]) -> Any:
     return policy.choose(observation) if chooses else policy.act(observation)
 
 
-def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.Flat:
+def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Flat:
     """Gymnasium's environment for a policy. Raises UprightError if the two do not fit.
 
     `task` is what the user typed; only then the module in an id like "my_robot:Arm-v0" is imported,
@@ -183,12 +184,12 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.
     known = policy.spec.task
     if task not in (None, known):
         raise UprightError(f"the policy is for {known}, not for {task}")
-    name = task or known.rpartition(":")[2]
+    name = gymnasium_id(task or known.rpartition(":")[2])
     if not task and name not in gym.registry:
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
-    env = bridge.make_env(name, policy.spec.action, **options)
-    sizes = env.observation_size, env.action_count
+    env = flat.make_env(name, policy.spec.action, **options)
+    sizes = env.observation_size, env.action_size
     expected = policy.spec.observation_size, policy.spec.action_size
     if sizes != expected:
         env.close()

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from upright.runners.runner import Cancelled
-from upright.tasks.bridge import Flat, one_line
+from upright.bridge.flat import Flat, one_line
 
 
 class _Kept(gym.Wrapper[Any, Any, Any, Any]):

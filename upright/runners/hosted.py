@@ -31,7 +31,7 @@ from upright.runners.runner import (
     cores,
 )
 from upright.spec import Spec
-from upright.tasks.bridge import Flat
+from upright.bridge.flat import Flat
 
 
 class HostedState(NamedTuple):
