@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from policy_gradient import PolicyGradient
-from upright.bridge.flat import Flat
 
 import upright
 from upright import DQN, Channel, Choice, Continuous, Spec, UprightError, Vector

@@ -82,6 +82,7 @@ __all__ = [
     "train",
 ]
 
+
 class _AfterGymnasium(MetaPathFinder):
     """Registers upright/CartPole-v1 and the others as soon as somebody imports Gymnasium.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from upright.bridge.flat import Flat
 from upright.checks.recording import random_actions
 from upright.finding import Finding
-from upright.bridge.flat import Flat
 
 _EPISODES, _STEPS = 3, 200  # of each at most
 

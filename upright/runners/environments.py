@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from upright.runners.runner import Cancelled
 from upright.bridge.flat import Flat, one_line
+from upright.runners.runner import Cancelled
 
 
 class _Kept(gym.Wrapper[Any, Any, Any, Any]):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import Flat
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, Stopped
 from upright.policy import Policy
@@ -31,7 +32,6 @@ from upright.runners.runner import (
     cores,
 )
 from upright.spec import Spec
-from upright.bridge.flat import Flat
 
 
 class HostedState(NamedTuple):
