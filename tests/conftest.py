@@ -1,15 +1,17 @@
 """What several tests need."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from upright.agents.dqn import DQN
+from upright.runners import jit
 from upright.tasks import make_task
-from upright.training import engine
 
 # Before the first computation, as a user has it.
-engine.prepare()
+jit.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +20,7 @@ def untrained():
     agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
     training = {"agent": "DQN", "seed": 3, "step": 0, "evaluation": {"mean_return": 9.0}}
-    return agent.to_policy(state, spec, training), state
+    return replace(agent.to_policy(state, spec), training=training), state
 
 
 @pytest.fixture
