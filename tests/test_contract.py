@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from policy_gradient import PolicyGradient
-from upright.bridge.flat import Flat
 
 import upright
 from upright import DQN, Channel, Choice, Continuous, Spec, UprightError, Vector
@@ -98,10 +97,6 @@ class LineEnv(gym.Env):
         return self.x, float(reward), bool(terminated), bool(truncated), {}
 
 
-def make_env(spec):
-    return Flat(LineEnv(spec), "Line")
-
-
 def runner_of(kind, agent):
     spec = spec_of(agent)
     if kind == "compiled":
@@ -110,8 +105,8 @@ def runner_of(kind, agent):
         spec,
         agent,
         STEPS,
-        lambda seed: make_env(spec),
-        lambda: Episodes(lambda: make_env(spec), (1, 2)),
+        lambda seed: LineEnv(spec),
+        lambda: Episodes(lambda: LineEnv(spec), (1, 2)),
     )
 
 
@@ -238,7 +233,7 @@ def test_a_memory_on_the_host_is_the_memory_in_the_program(agent, rng):
         host.add(np.stack([row, row]))
         content = memory.add(content, jax.tree.map(jnp.asarray, transition))
         drawn = memory.draw(jax.random.key(tick))
-        sampled = host.sample(jax.tree.map(lambda x: np.stack([x, x]), drawn))
+        sampled = host.sample(jax.tree.map(lambda x: np.stack([x, x])[:, None], drawn), 0)
         expected = memory.sample(content, drawn)
         for seed in (0, 1):
             assert np.array_equal(sampled[seed], expected)

@@ -350,7 +350,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("limit", [20_000, 40_000])
+@pytest.mark.parametrize("limit", [15_000, 25_000])
 @pytest.mark.parametrize("runner", TASKS)
 def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, runner, whole, limit, monkeypatch):
     """No file can be longer than the limit: the checkpoints grow beyond it with the replay."""

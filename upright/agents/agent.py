@@ -11,7 +11,7 @@ seed's E environments takes one step:
     state = count(state, transition)
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -22,6 +22,7 @@ from upright.policy import Policy
 from upright.spec import Spec
 
 
+@runtime_checkable
 class Agent(Protocol):
     """A state is a tree of arrays with a member `params`: the parameters that must stay finite."""
 
