@@ -67,6 +67,6 @@ def test_it_learns_with_a_copied_target_network(update):
 
 def test_cartpole_is_solved_by_four_seeds_of_four(tmp_path):
     run = upright.train("CartPole-v1", seeds="200:204", steps=12_000, out=tmp_path / "run")
-    returns = [result["judgement"]["mean_return"] for result in run.results]
+    returns = [result.final_evaluation.mean_return for result in run.results]
     assert len(returns) == 4
     assert min(returns) >= 475, returns

@@ -145,7 +145,8 @@ class Learner:
         metrics = None
         if self._rules.due(self.steps):
             drawn = self._programs.randomness(self._run, np.int32(calls))
-            sampled = self._memory.sample(jax.tree.map(lambda x: np.asarray(x)[None], drawn.memory))
+            one = jax.tree.map(lambda x: np.asarray(x)[None, None], drawn.memory)
+            sampled = self._memory.sample(one, 0)
             sampled = jax.tree.map(lambda x: x[0], sampled)
             self._state, learned = self._programs.learn(self._state, sampled, drawn.agent)
             metrics = type(learned)(*map(float, learned))

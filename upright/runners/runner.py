@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -29,8 +29,8 @@ class StepLog(NamedTuple):
     def unpack(rows: Any, environments: int) -> "StepLog":
         """From rows of numbers [*T 4 E + 1 + M]."""
         e = environments
-        columns = (rows[..., i * e : (i + 1) * e] for i in range(4))
-        return StepLog(*columns, rows[..., 4 * e], rows[..., 4 * e + 1 :])
+        ended, total, length, terminated = (rows[..., i * e : (i + 1) * e] for i in range(4))
+        return StepLog(ended, total, length, terminated, rows[..., 4 * e], rows[..., 4 * e + 1 :])
 
     def pack(self) -> NDArray[np.float32]:
         """The inverse of `unpack`."""
@@ -69,6 +69,7 @@ class SegmentResult:
     error: str | None = None  # the environment failed in the step after the last one of the log
 
 
+@runtime_checkable
 class SeedGroup(Protocol):
     """Some seeds that go on together, in one thread at a time."""
 
@@ -92,6 +93,7 @@ OnProgress = Callable[[int], None]  # so many steps were taken; from any thread
 Cancelled = Callable[[], bool]  # whether to end segments early; from any thread
 
 
+@runtime_checkable
 class Runner(Protocol):
     """A way to bring agent and task together."""
 

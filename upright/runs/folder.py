@@ -132,13 +132,20 @@ def read_run_info(run: Path) -> RunInfo:
 
 
 def read_seed_info(run: Path, seed: int) -> SeedInfo:
-    """Of a seed that has not begun: nothing done yet. Raises UprightError if it is damaged."""
+    """Of a seed that has not begun: nothing done yet.
+
+    Raises UprightError if it is damaged, of another version or of another seed.
+    """
+    place = seed_folder(run, seed)
     try:
-        return _from_json(SEED_FORMAT, SeedInfo, seed_folder(run, seed), "seed.json")
+        info = _from_json(SEED_FORMAT, SeedInfo, place, "seed.json")
     except FileNotFoundError:
         return SeedInfo(seed)
     except OSError as error:
-        raise UprightError(f"{seed_folder(run, seed)}: cannot be read ({error.strerror})") from None
+        raise UprightError(f"{place}: cannot be read ({error.strerror})") from None
+    if info.seed != seed:
+        raise UprightError(f"{place}: holds seed {info.seed}; was it renamed?")
+    return info
 
 
 def seed_folder(run: Path, seed: int) -> Path:

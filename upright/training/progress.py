@@ -74,6 +74,7 @@ class Progress:
         assert self._started is not None
         self.seconds = time.monotonic() - self._started
         self.watch(self.status())
+        self._shown = 0.0  # what comes next is shown at once
 
     def add(self, steps: int) -> None:
         """So many were taken by somebody. From any thread."""
