@@ -6,10 +6,10 @@ import pytest
 
 from upright.agents.dqn import DQN
 from upright.tasks import make_task
-from upright.training import engine
+from upright.runners import jit
 
 # Before the first computation, as a user has it.
-engine.prepare()
+jit.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +17,7 @@ def untrained():
     """A random CartPole policy, and the network that it was made of."""
     agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
-    training = {"agent": "DQN", "seed": 3, "step": 0, "evaluation": {"mean_return": 9.0}}
-    return agent.to_policy(state, spec, training), state
+    return agent.to_policy(state, spec), state
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ class DQN:
         """Action values of the online network."""
         return state.params(_scaled(state, observation))
 
-    def select(self, outputs: Any, noise: Noise, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+    def select(self, outputs: Any, noise: Noise, steps: Any) -> tuple[Any, Any]:
         """Epsilon-greedy."""
         explore = noise.explore < self.epsilon(steps)
         xp = outputs.__array_namespace__()
@@ -252,15 +252,8 @@ class DQN:
 
     def to_policy(self, state: State, spec: Spec) -> Policy:
         """The greedy policy of the online network."""
-        layers = state.params.layers
-        return Policy(
-            spec=spec,
-            # A policy's weights are [out, in], as in torch.nn.Linear.
-            weights=tuple(np.asarray(layer.weight).T.copy() for layer in layers),
-            biases=tuple(np.asarray(layer.bias).copy() for layer in layers),
-            offset=np.array(state.offset),
-            scale=np.array(state.scale),
-        )
+        scaling = {"offset": np.array(state.offset), "scale": np.array(state.scale)}
+        return Policy(spec, **state.params.to_numpy(), **scaling)
 
     @property
     def _adam(self) -> optax.GradientTransformation:

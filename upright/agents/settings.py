@@ -7,14 +7,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from upright.errors import UprightError
 
 
+Bound = int | float | None
+
+
 @dataclass(frozen=True)
 class _Bounds:
-    above: float | None
-    at_least: float | None
-    below: float | None
-    at_most: float | None
+    above: Bound
+    at_least: Bound
+    below: Bound
+    at_most: Bound
 
-    def allow(self, number: float) -> bool:
+    def allow(self, number: int | float) -> bool:
         return (
             math.isfinite(number)
             and (self.above is None or number > self.above)
@@ -33,10 +36,10 @@ class _Bounds:
 def setting(
     default: Any,
     *,
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
+    above: Bound = None,
+    at_least: Bound = None,
+    below: Bound = None,
+    at_most: Bound = None,
 ) -> Any:
     """A field whose numbers, one or a tuple of them, lie within these bounds."""
     bounds = _Bounds(above, at_least, below, at_most)

@@ -8,8 +8,8 @@ the action, once without and once with the action k steps before, and judged on 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.finding import Finding
 from upright.checks.recording import Recording
+from upright.finding import Finding
 
 LAGS = 5  # steps back that are looked at
 _GAIN = 0.1  # share of the residual variance that must go

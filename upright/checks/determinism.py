@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from upright.finding import Finding
 from upright.bridge.flat import Flat
+from upright.finding import Finding
 
 _EPISODES, _STEPS = 3, 200  # of each at most
 

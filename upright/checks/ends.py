@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int
 
-from upright.finding import Finding, Severity
 from upright.checks.recording import Recording
+from upright.finding import Finding, Severity
 
 _SHORT = 10  # steps below which many episodes have the same length by chance
 

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from upright.finding import Finding
 from upright.checks.recording import Recording
+from upright.finding import Finding
 from upright.spec import Spec
 
 _NAME = "observations"

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from upright.finding import Finding
 from upright.checks.recording import Recording
+from upright.finding import Finding
 
 _SPARSE = 0.005  # share of the steps that tell something
 _LOW, _HIGH = 1.0, 1000.0  # action values should lie between

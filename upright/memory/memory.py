@@ -1,12 +1,13 @@
 """What a memory is: kept within a compiled program, or on the host beside one."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from upright.memory.transition import Transition
 
 
+@runtime_checkable
 class Memory(Protocol):
     """Pure functions of one seed; `content` is a tree of arrays.
 
@@ -56,6 +57,7 @@ class Memory(Protocol):
         ...
 
 
+@runtime_checkable
 class HostMemory(Protocol):
     """The contents of S seeds that go on in step."""
 
@@ -63,8 +65,8 @@ class HostMemory(Protocol):
         """One more tick of each seed: packed transitions [S E row]."""
         ...
 
-    def sample(self, randomness: Any) -> Any:
-        """As `Memory.sample`, with a leading axis S."""
+    def sample(self, randomness: Any, tick: int) -> Any:
+        """As `Memory.sample`, with a leading axis S; of what was drawn for T ticks [S T ...]."""
         ...
 
     def stored(self, seed: int) -> Any:

@@ -85,7 +85,8 @@ class HostReplay:
 
     def __init__(self, replay: Replay, seeds: int):
         self._rows = np.zeros((seeds, replay.capacity, replay.row.width), np.float32)
-        self._seeds = np.arange(seeds)[:, None, None]
+        self._all = self._rows.reshape(-1, replay.row.width)
+        self._first = replay.capacity * np.arange(seeds)[:, None, None]  # row of each seed
         self.added = 0  # ever, to each
 
     def add(self, rows: Float[np.ndarray, "S E row"]) -> None:
@@ -93,9 +94,12 @@ class HostReplay:
         self._rows[:, slot : slot + rows.shape[1]] = rows
         self.added += rows.shape[1]
 
-    def sample(self, randomness: UInt32[np.ndarray, "S G B"]) -> Float[np.ndarray, "S G B row"]:
+    def sample(
+        self, randomness: UInt32[np.ndarray, "S T G B"], tick: int
+    ) -> Float[np.ndarray, "S G B row"]:
         held = np.uint32(min(self.added, self._rows.shape[1]))
-        return self._rows[self._seeds, randomness % held]
+        # Several times as fast as an index of two arrays.
+        return self._all.take(self._first + randomness[:, tick] % held, axis=0)
 
     def stored(self, seed: int) -> Ring:
         rows: Any = self._rows[seed, : self.added].copy()

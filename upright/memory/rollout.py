@@ -78,8 +78,8 @@ class HostRollout:
         self._rows[:, self.added // environments % self._rows.shape[1]] = rows
         self.added += environments
 
-    def sample(self, randomness: tuple[()]) -> Float[np.ndarray, "S T E row"]:
-        del randomness
+    def sample(self, randomness: tuple[()], tick: int) -> Float[np.ndarray, "S T E row"]:
+        del randomness, tick
         return self._rows
 
     def stored(self, seed: int) -> Ticks:

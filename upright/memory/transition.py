@@ -58,11 +58,13 @@ class Row:
 
     def unpack(self, rows: Float[Array, "*B row"]) -> Any:
         """The inverse of `pack`."""
-        lead = rows.shape[:-1]
-        leaves: list[Any] = []
-        first = 0
-        for shape, dtype, size in zip(self.shapes, self.dtypes, self.sizes, strict=True):
-            part = rows[..., first : first + size].reshape(*lead, *shape)
-            leaves.append(part.astype(dtype))
-            first += size
-        return jax.tree.unflatten(self.structure, leaves)
+        parts = zip(self.parts(rows), self.dtypes, strict=True)
+        return jax.tree.unflatten(self.structure, [part.astype(dtype) for part, dtype in parts])
+
+    def parts(self, rows: Any) -> list[Any]:
+        """The leaves within rows [*B row]; of NumPy arrays views, to be written to."""
+        ends = np.cumsum(self.sizes).tolist()
+        return [
+            rows[..., end - size : end].reshape(rows.shape[:-1] + shape)
+            for shape, size, end in zip(self.shapes, self.sizes, ends, strict=True)
+        ]

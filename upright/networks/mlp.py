@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
@@ -45,3 +46,10 @@ class MLP(eqx.Module):
         for layer in self.layers[:-1]:
             x = jax.nn.relu(layer(x))
         return self.layers[-1](x)
+
+    def to_numpy(self) -> dict[str, tuple[Float[np.ndarray, "..."], ...]]:
+        """What a policy is made of: weights, [out, in] as in torch.nn.Linear, and biases [out]."""
+        return {
+            "weights": tuple(np.asarray(layer.weight).T.copy() for layer in self.layers),
+            "biases": tuple(np.asarray(layer.bias).copy() for layer in self.layers),
+        }

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import Flat
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, Stopped
-from upright.memory.transition import Transition
 from upright.policy import Policy
 from upright.runners.environments import Environments
-from upright.runners.hosted_programs import Frame, Programs, Seed, Told, compile_for
+from upright.runners.hosted_programs import Frame, Programs, Seed, compile_for
 from upright.runners.runner import (
     Cancelled,
     OnProgress,
@@ -32,7 +32,6 @@ from upright.runners.runner import (
     cores,
 )
 from upright.spec import Spec
-from upright.bridge.flat import Flat
 
 
 class HostedState(NamedTuple):
@@ -148,13 +147,19 @@ class HostedGroup:
         self._cancelled = cancelled
         self._envs = Environments(runner.make_env, seeds, runner.agent.environments)
         self._evaluation = runner.evaluation()
-        self._memory = runner.seed.memory.on_host(len(seeds))
+        self._rules = runner.seed.memory
+        self._memory = self._rules.on_host(len(seeds))
         self._packed, self._keys = programs.init(np.array(seeds, np.uint32))
         like = runner.seed.like
-        self._chosen: Told = jax.tree.map(
-            lambda leaf: np.zeros((len(seeds), *leaf.shape), leaf.dtype),
-            Told(like.action, like.extras, jax.ShapeDtypeStruct((0,), np.float32)),
-        )
+        zeros = [
+            np.zeros((len(seeds), *leaf.shape), leaf.dtype)
+            for leaf in jax.tree.leaves((like.action, like.extras))
+        ]
+        self._action, *self._extras = zeros  # [S E ...] chosen, not yet carried out; leaves
+        # What a call is told, and views of its parts.
+        self._frame = np.zeros((len(seeds), runner.seed.frame.width), np.float32)
+        self._parts = Frame(*runner.seed.frame.parts(self._frame))
+        self._transition = runner.seed.row.parts(self._parts.transition)
         self._steps = 0
         self._episodes = np.zeros(len(seeds), np.int32)
         self._finite = np.ones(len(seeds), np.bool_)
@@ -192,10 +197,11 @@ class HostedGroup:
             taken += self._going
             self._on_progress(int(self._going.sum()) * each)
             cancelled = self._cancelled()
-            over = (self._episodes >= episodes) | ~self._finite
-            over[list(self._envs.errors)] = True
-            for place in np.flatnonzero(over & self._going).tolist():
-                self._end(place)
+            if rows[:, :each].any() or self._envs.errors or not self._finite.all():
+                over = (self._episodes >= episodes) | ~self._finite
+                over[list(self._envs.errors)] = True
+                for place in np.flatnonzero(over & self._going).tolist():
+                    self._end(place)
         return [
             self._result(place, log[: taken[place], place], segments[seed])
             for place, seed in enumerate(self.seeds)
@@ -209,16 +215,15 @@ class HostedGroup:
 
     def _tick(self, log: StepLog, tick: int, memory: Any, noise: NDArray[np.float32]) -> None:
         """One tick of all seeds, into the log; those that have ended compute into the blue."""
-        before, chosen = self._envs.observations, self._chosen
-        after, rewards, terminated, truncated, failed = self._envs.step(chosen.action)
+        before = self._envs.observations
+        after, rewards, terminated, truncated, failed = self._envs.step(self._action)
         for place in failed:
             self._end(place)
         ended = terminated | truncated
-        transition = Transition(
-            before, chosen.action, rewards, 1 - terminated, after, ended, chosen.extras
-        )
-        row = self._seed.row.pack(transition)
-        self._memory.add(row)
+        told = (before, self._action, rewards, 1 - terminated, after, ended, *self._extras)
+        for part, value in zip(self._transition, told, strict=True):
+            part[...] = value
+        self._memory.add(self._parts.transition)
         log.ended[:], log.terminated[:] = ended, terminated
         log.episode_return[:] = self._envs.returns
         log.episode_length[:] = self._envs.lengths
@@ -226,18 +231,19 @@ class HostedGroup:
             self._envs.begin(ended)
             self._episodes += ended.sum(axis=1)
         self._steps += self._agent.environments
-        steps = np.full((len(self.seeds), 1), self._steps, np.int32).view(np.float32)
-        present = self._envs.observations
-        frame = Frame(row, present, noise[:, tick], noise[:, tick + 1], steps).join()
-        if self._seed.memory.due(self._steps):
-            sampled = self._memory.sample(jax.tree.map(lambda x: x[:, tick], memory))
-            self._packed, told = self._programs.learn(self._packed, frame, sampled)
+        self._parts.present[:] = self._envs.observations
+        self._parts.noise[:], self._parts.next_noise[:] = noise[:, tick], noise[:, tick + 1]
+        self._parts.steps.view(np.int32)[:] = self._steps
+        if self._rules.due(self._steps):
+            sampled = self._memory.sample(memory, tick)
+            self._packed, answer = self._programs.learn(self._packed, self._frame, sampled)
             log.learned[:] = 1
         else:
-            self._packed, told = self._programs.wait(self._packed, frame)
-        self._chosen = self._seed.told.unpack([np.asarray(told)])
-        log.metrics[:] = self._chosen.metrics
-        self._finite &= np.isfinite(self._chosen.metrics).all(axis=1)
+            self._packed, answer = self._programs.wait(self._packed, self._frame)
+        parts = self._seed.told.parts([np.asarray(answer)])
+        self._action, *self._extras, log.metrics[:] = parts
+        if not np.isfinite(log.metrics).all():
+            self._finite &= np.isfinite(log.metrics).all(axis=1)
 
     def _result(self, place: int, rows: NDArray[np.float32], segment: Segment) -> SegmentResult:
         log = StepLog.unpack(rows, self._agent.environments)
@@ -288,15 +294,12 @@ class HostedGroup:
         """The first actions of episodes that did not follow from a tick."""
         steps = np.full(len(self.seeds), self._steps, np.int32)
         told = self._programs.act(self._packed, self._keys, self._envs.observations, steps)
-        fresh: Told = self._seed.told.unpack([np.asarray(told)])
-
-        def choose(new: Any, old: Any) -> Any:
-            return np.where(which.reshape(which.shape + (1,) * (new.ndim - 2)), new, old)
-
-        self._chosen = self._chosen._replace(
-            action=choose(fresh.action, self._chosen.action),
-            extras=jax.tree.map(choose, fresh.extras, self._chosen.extras),
-        )
+        *fresh, _ = self._seed.told.parts([np.asarray(told)])
+        chosen = [
+            np.where(which.reshape(which.shape + (1,) * (new.ndim - 2)), new, old)
+            for new, old in zip(fresh, [self._action, *self._extras], strict=True)
+        ]
+        self._action, *self._extras = chosen
 
     def _end(self, place: int) -> None:
         """Keeps the state of a seed that goes no further; the others go on."""
@@ -322,8 +325,10 @@ class HostedGroup:
             agent=self._agent_state(place),
             memory=self._memory.stored(place),
             observation=self._envs.observations[place].copy(),
-            action=self._chosen.action[place].copy(),
-            extras=jax.tree.map(lambda leaf: leaf[place].copy(), self._chosen.extras),
+            action=self._action[place].copy(),
+            extras=jax.tree.unflatten(
+                jax.tree.structure(like.extras), [leaf[place].copy() for leaf in self._extras]
+            ),
             resets=self._envs.resets[place].copy(),
             episode_return=self._envs.returns[place].copy(),
             lengths=self._envs.lengths[place].copy(),
@@ -346,12 +351,8 @@ class HostedGroup:
         self._steps = int(states[0].steps)
         self._episodes = np.array([state.episodes for state in states], np.int32)
         self._finite = np.array([bool(state.finite) for state in states])
-        self._chosen = self._chosen._replace(
-            action=np.stack([state.action for state in states]),
-            extras=jax.tree.map(
-                lambda *leaves: np.stack(leaves), *(state.extras for state in states)
-            ),
-        )
+        chosen = [jax.tree.leaves((state.action, state.extras)) for state in states]
+        self._action, *self._extras = map(np.stack, zip(*chosen, strict=True))
         expected = np.stack([state.observation for state in states])
         histories = [
             part.tolist()

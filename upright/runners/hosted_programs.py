@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
-from numpy.typing import NDArray
 
 from upright.agents.agent import Agent
 from upright.memory.memory import Memory
@@ -32,18 +30,16 @@ class Told(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a call is told of a tick of one seed; in one array, since every argument costs time."""
+    """What a call is told of a tick of one seed; in one array, since every argument costs time.
+
+    In NumPy the members are views of that array, of S seeds.
+    """
 
     transition: Any  # rows [E row]
-    present: Float[Array, "E O"]  # to act on: of new episodes, where some ended
-    noise: Float[Array, " noise"]  # of this tick
-    next_noise: Float[Array, " noise"]
-    steps: Float[Array, "1"]  # of all environments, this tick included; the bits of an int32
-
-    def join(self) -> NDArray[np.float32]:
-        """Of S seeds, in NumPy: [S frame]."""
-        parts = [part.reshape(len(part), -1) for part in self]
-        return np.concatenate(parts, axis=-1)
+    present: Any  # [E O] to act on: of new episodes, where some ended
+    noise: Any  # [noise] of this tick, packed
+    next_noise: Any  # [noise]
+    steps: Any  # [1] of all environments, this tick included; the bits of an int32
 
 
 @dataclass(frozen=True)
@@ -123,13 +119,13 @@ class Seed:
     def wait(self, packed: Packed, frame: Float[Array, " frame"]) -> tuple[Packed, Any]:
         """A tick without learning."""
         nothing = jnp.zeros(len(self.agent.Metrics._fields))
-        return self._go_on(self.state.unpack(packed), nothing, self._split(frame))
+        return self._go_on(self.state.unpack(packed), nothing, Frame(*self.frame.parts(frame)))
 
     def learn(
         self, packed: Packed, frame: Float[Array, " frame"], sampled: Any
     ) -> tuple[Packed, Any]:
         """A tick with learning."""
-        split = self._split(frame)
+        split = Frame(*self.frame.parts(frame))
         state, metrics = self.agent.learn(
             self.state.unpack(packed),
             self.memory.unpack(sampled),
@@ -158,24 +154,18 @@ class Seed:
         action, extras = self.agent.select(outputs, noise, steps)
         return self.told.pack(Told(action, extras, metrics))[0]
 
-    @property
-    def frame_sizes(self) -> Sequence[int]:
-        """Numbers of the members of a frame."""
-        environments, noise = self.agent.environments, self.noise.width
-        present = environments * self.spec.observation_size
-        return [environments * self.row.width, present, noise, noise, 1]
-
-    def _split(self, frame: Float[Array, " frame"]) -> Frame:
-        ends = np.cumsum(self.frame_sizes)[:-1]
-        transition, present, noise, next_noise, steps = jnp.split(frame, ends)
-        environments = self.agent.environments
-        return Frame(
-            transition.reshape(environments, -1),
-            present.reshape(environments, -1),
-            noise,
-            next_noise,
-            steps,
+    @cached_property
+    def frame(self) -> Row:
+        """How a frame is joined to one array."""
+        environments, noise = self.agent.environments, (1, self.noise.width)
+        shapes = Frame(
+            transition=(1, environments, self.row.width),
+            present=(1, environments, self.spec.observation_size),
+            noise=noise,
+            next_noise=noise,
+            steps=(1, 1),
         )
+        return Row.of(Frame(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)))
 
 
 class Programs(NamedTuple):
@@ -205,7 +195,7 @@ def _lower(seed: Seed, count: int) -> list[Any]:
     init, draw = jax.vmap(seed.init), jax.vmap(seed.draw)
     packed, keys = jax.eval_shape(init, seeds)
     present = shape(seed.agent.environments, seed.spec.observation_size)
-    frame = shape(sum(seed.frame_sizes))
+    frame = shape(seed.frame.width)
     sampled = jax.eval_shape(
         lambda: seed.memory.sample(seed.memory.init(), seed.memory.draw(jax.random.key(0)))
     )

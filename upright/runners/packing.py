@@ -33,6 +33,13 @@ class Packing:
 
     def unpack(self, packed: Packed) -> Any:
         """The inverse; of NumPy arrays, which may have leading axes, copies."""
+        leaves = [
+            leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in self.parts(packed)
+        ]
+        return jax.tree.unflatten(self._structure, leaves)
+
+    def parts(self, packed: Packed) -> list[Any]:
+        """The leaves; of NumPy arrays views."""
         small, *large = packed
         leaves: list[Any] = []
         first = 0
@@ -41,9 +48,9 @@ class Packing:
                 leaves.append(large.pop(0))
                 continue
             flat = small[..., first : first + like.size]
-            leaves.append(_as(flat, like.dtype).reshape((*small.shape[:-1], *like.shape)))
+            leaves.append(_as(flat, like.dtype).reshape(small.shape[:-1] + like.shape))
             first += like.size
-        return jax.tree.unflatten(self._structure, leaves)
+        return leaves
 
 
 def one_array(like: Any) -> Packing:
@@ -54,5 +61,5 @@ def one_array(like: Any) -> Packing:
 def _as(array: Any, dtype: Any) -> Any:
     """The same bits as another type."""
     if isinstance(array, np.ndarray):
-        return array.view(dtype).copy()
+        return array.view(dtype)
     return array if array.dtype == dtype else jax.lax.bitcast_convert_type(array, dtype)

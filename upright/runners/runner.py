@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -69,6 +69,7 @@ class SegmentResult:
     error: str | None = None  # the environment failed in the step after the last one of the log
 
 
+@runtime_checkable
 class SeedGroup(Protocol):
     """Some seeds that go on together, in one thread at a time."""
 
@@ -92,6 +93,7 @@ OnProgress = Callable[[int], None]  # so many steps were taken; from any thread
 Cancelled = Callable[[], bool]  # whether to end segments early; from any thread
 
 
+@runtime_checkable
 class Runner(Protocol):
     """A way to bring agent and task together."""
 

@@ -1,0 +1,1 @@
+"""Learning where the loop is not ours: on hardware."""
