@@ -22,15 +22,15 @@ from typing import Literal
 
 import numpy as np
 from peers.venv import PEERS, peer_python
+from upright.training.drivers import make_driver
+from upright.training.fleet import NO_LIMIT, Fleet, Order
+from upright.training.session import CHUNK
 
 import upright
 from upright.agents.dqn import DQN
 from upright.tasks import make_task
 from upright.training import engine, machine
 from upright.training.config import Config
-from upright.training.drivers import make_driver
-from upright.training.fleet import NO_LIMIT, Fleet, Order
-from upright.training.session import CHUNK
 
 WORKLOAD = DQN(
     hidden=(128, 128),

@@ -1,12 +1,15 @@
 """What several tests need."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from upright.agents.dqn import DQN
-from upright.tasks import make_task
+from upright.policy import Provenance, Score
 from upright.runners import jit
+from upright.tasks import make_task
 
 # Before the first computation, as a user has it.
 jit.prepare()
@@ -17,7 +20,8 @@ def untrained():
     """A random CartPole policy, and the network that it was made of."""
     agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
-    return agent.to_policy(state, spec), state
+    provenance = Provenance("DQN", seed=3, step=0, evaluation=Score(9.0, 8.0, 10.0, episodes=50))
+    return replace(agent.to_policy(state, spec), provenance=provenance), state
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A training that is killed again and again, as a program: lives.py FOLDER DRIVER KILLS.
+"""A training that is killed again and again, as a program: lives.py FOLDER RUNNER KILLS.
 
 Imports once and forks for each life, before JAX has started any thread. A life ends by a SIGKILL
 to itself, in the middle of one of the calls by which a run folder is written, or at some moment.
@@ -14,11 +14,11 @@ import warnings
 from pathlib import Path
 
 from upright.agents.dqn import DQN
-from upright.runs import RunWriter
+from upright.runs.writer import SeedWriter
 from upright.training.train import resume, train
 
-QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, warmup_steps=50, epsilon_decay_steps=500)
-TASKS = {"fused": "CartPole-v1", "stepwise": "walks:Walk-v0"}
+QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, learning_starts=50, epsilon_decay_steps=500)
+TASKS = {"compiled": "CartPole-v1", "hosted": "walks:Walk-v0"}
 
 
 def die(*_):
@@ -50,13 +50,13 @@ def die_in_call(calls):
             return super().write(content)
 
     def open_path(path, mode="r", *arguments, **options):
-        if mode in ("wb", "xb"):
+        if mode in ("ab", "wb", "xb"):
             return File(io.FileIO(path, mode))
         return usual(path, mode, *arguments, **options)
 
     usual, Path.open = Path.open, open_path
     os.fsync, os.replace = counted(os.fsync), counted(os.replace)
-    RunWriter.append = counted(RunWriter.append)
+    SeedWriter.append, os.truncate = counted(SeedWriter.append), counted(os.truncate)
     Path.unlink, Path.mkdir = counted(Path.unlink), counted(Path.mkdir)
 
 
@@ -70,20 +70,20 @@ def die_later(seconds):
     return watch
 
 
-def live(out, driver, watch):
-    task = TASKS[driver]
+def live(out, runner, watch):
+    task = TASKS[runner]
     if (out / "run.json").exists():
         resume(out, task=task, watch=watch)
         return
     budget = {"steps": 2500, "evaluate_every": 200, "evaluation_episodes": 2}
-    budget |= {"checkpoint_every": 70, "driver": driver}
+    budget |= {"checkpoint_every": 70, "runner": runner}
     train(task, agent=QUICK, seeds=2, out=out, watch=watch, **budget)
 
 
-def main(out, driver, kills):
+def main(out, runner, kills):
     """Prints how many lives it took."""
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-    chance = random.Random(f"{driver} {kills}")
+    chance = random.Random(f"{runner} {kills}")
     lives = 0
     while True:
         child = os.fork()
@@ -93,7 +93,7 @@ def main(out, driver, kills):
                 die_in_call(chance.randrange(40))
             elif lives < kills:
                 watch = die_later(chance.uniform(0, 0.1))
-            live(out, driver, watch)
+            live(out, runner, watch)
             os._exit(0)
         lives += 1
         chance.random()

@@ -9,7 +9,7 @@ import pytest
 import upright
 
 PACKAGE = Path(upright.__file__).parent
-FOUNDATIONS = {"errors", "files", "spec", "tensors"}
+FOUNDATIONS = {"errors", "files", "finding", "spec", "tensors"}
 
 
 def arrows_of_the_documentation():

@@ -31,7 +31,7 @@ def test_train_ends_with_the_table_and_where_to_look(run):
 
 @pytest.mark.parametrize("kind", ["run", "policy"])
 def test_evaluate_in_words_and_in_json(run, call, kind):
-    target = run[0] if kind == "run" else run[0] / "policies" / "seed-01.safetensors"
+    target = run[0] if kind == "run" else run[0] / "seeds" / "01" / "kept.safetensors"
     status, output, _ = call("evaluate", target, "--episodes", 5, "--json")
     assert status == 0
     results = json.loads(output)
@@ -46,7 +46,7 @@ def test_evaluate_in_words_and_in_json(run, call, kind):
 
 
 def test_the_start_states_follow_the_seed(run, call):
-    target = run[0] / "policies" / "best.safetensors"
+    target = run[0] / "best.safetensors"
 
     def returns(seed):
         _, output, _ = call("evaluate", target, "--episodes", 20, "--seed", seed, "--json")
@@ -61,14 +61,14 @@ def test_an_episode_can_be_repeated_alone_in_gymnasium(run):
 
     import upright
 
-    policy = upright.load_policy(run[0] / "policies" / "best.safetensors")
+    policy = upright.load_policy(run[0] / "best.safetensors")
     evaluation = upright.evaluate(policy, episodes=3)
     env = gym.make("CartPole-v1")
     for seed, expected in zip(evaluation.reset_seeds, evaluation.returns, strict=True):
         observation, _ = env.reset(seed=seed)
         total, over = 0.0, False
         while not over:
-            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            observation, reward, terminated, truncated, _ = env.step(policy.choose(observation))
             total, over = total + reward, terminated or truncated
         assert total == expected
 
@@ -127,10 +127,12 @@ def test_runs_and_show(run, call):
     assert "CartPole-v1" in output
     status, output, _ = call("show", run[0])
     assert status == 0
-    assert "warmup_steps" in output
-    status, output, _ = call("show", run[0] / "policies" / "best.safetensors")
+    assert "learning_starts" in output
+    status, output, _ = call("show", run[0] / "best.safetensors")
     assert status == 0
     assert "pole angular velocity" in output
+    assert "force of -10, 10 N, every 0.02 s" in output
+    assert "trained by  DQN, seed" in output
     assert "rad/s" in output
 
 
@@ -205,7 +207,7 @@ def test_bad_input_is_one_line_and_status_2(call, tmp_path, monkeypatch, argumen
 
 def bad_targets(run, tmp_path):
     """Commands on an existing run or policy that cannot be carried out."""
-    policy = run / "policies" / "best.safetensors"
+    policy = run / "best.safetensors"
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(policy.read_bytes()[:-7])
     (tmp_path / "file").write_text("")
@@ -246,7 +248,7 @@ def test_a_policy_for_another_task_is_refused(run, call, tmp_path):
 
     import upright
 
-    policy = upright.load_policy(run[0] / "policies" / "best.safetensors")
+    policy = upright.load_policy(run[0] / "best.safetensors")
     other = replace(policy, spec=replace(policy.spec, task="Acrobot-v1"))
     other.save(tmp_path / "other.safetensors")
     status, _, errors = call("evaluate", tmp_path / "other.safetensors")
@@ -283,7 +285,7 @@ def test_a_display_that_is_not_there_is_noticed(run, call, monkeypatch):
 def test_functions_take_paths_as_the_commands_do(run, tmp_path):
     import upright
 
-    policy = run[0] / "policies" / "best.safetensors"
+    policy = run[0] / "best.safetensors"
     assert len(upright.evaluate(str(policy), episodes=2).returns) == 2
     upright.play(str(policy), files=[str(tmp_path / "a.gif")])
     assert upright.plot(str(run[0]), tmp_path)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from upright.agents.networks import MLP
+from upright.agents.replay import Transition
 
 from upright import UprightError
 from upright.agents.dqn import DQN, Noise
-from upright.agents.networks import MLP
-from upright.agents.replay import Transition
 from upright.spec import Channel, Choice, Spec, Vector
 
 SPEC = Spec(
@@ -147,7 +147,7 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
     observation = jnp.array([4.0])
     for scale, expected in ((True, [2.0, -2.0]), (False, [4.0, -4.0])):
         agent = agent_of(scale_observations=scale)
-        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC, {})
+        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC)
         np.testing.assert_allclose(policy.q_values(observation), expected)
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import AlwaysOne, Probe, RewardOfAction
+from upright.training.fused import Fused
 
 import upright
 from upright.agents.dqn import DQN
-from upright.training.fused import Fused
 
 SETTINGS = {
     "hidden": (16,),
@@ -28,7 +28,8 @@ def learned_values(probe, observations, steps=1500, **settings):
     advance = jax.jit(driver.advance)
     carry, taken, _ = advance(carry, jnp.int32(steps), jnp.int32(2**31 - 1))
     assert int(taken) == steps
-    return agent.to_policy(carry.agent, probe.spec, {}).q_values(np.array(observations)[:, None])
+    policy = agent.to_policy(carry.agent, probe.spec)
+    return policy.q_values(np.array(observations)[:, None])
 
 
 def test_a_constant_reward_is_its_own_value():
@@ -66,6 +67,6 @@ def test_it_learns_with_a_copied_target_network(update):
 
 def test_cartpole_is_solved_by_four_seeds_of_four(tmp_path):
     run = upright.train("CartPole-v1", seeds="200:204", steps=12_000, out=tmp_path / "run")
-    returns = [result["judgement"]["mean_return"] for result in run.results]
+    returns = [result.final_evaluation.mean_return for result in run.results]
     assert len(returns) == 4
     assert min(returns) >= 475, returns

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from upright.agents.replay import Transition
 
 from upright.agents import replay
-from upright.agents.replay import Transition
 
 
 def transition(number):

@@ -13,40 +13,39 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from walks import Walk, files, states
+from walks import Walk, files, outcomes, states
 
 import upright
 from upright import DQN, Run, UprightError, tensors
 from upright.cli import console
 from upright.errors import UprightWarning
-from upright.training import checkpoints, session
-from upright.training.fleet import cores
-from upright.training.lanes import Lanes
+from upright.runs import checkpoint
+from upright.training import progress
 
 HERE = Path(__file__).parent
-TASKS = {"fused": "CartPole-v1", "stepwise": "Walk-v0"}
-QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, warmup_steps=50, epsilon_decay_steps=500)
+TASKS = {"compiled": "CartPole-v1", "hosted": "Walk-v0"}
+QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, learning_starts=50, epsilon_decay_steps=500)
 
 
-def train(driver, out, **arguments):
+def train(runner, out, **arguments):
     defaults = {"seeds": 3, "steps": 700, "evaluate_every": 250, "checkpoint_every": 300}
-    defaults |= {"agent": QUICK, "evaluation_episodes": 2, "driver": driver}
+    defaults |= {"agent": QUICK, "evaluation_episodes": 2, "runner": runner}
     if "episodes" in arguments:
         defaults.pop("steps")
-    return upright.train(TASKS[driver], out=out, **{**defaults, **arguments})
+    return upright.train(TASKS[runner], out=out, **{**defaults, **arguments})
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """By driver: a run that was never interrupted."""
+    """By runner: a run that was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return {driver: train(driver, folder / driver) for driver in TASKS}
+    return {runner: train(runner, folder / runner) for runner in TASKS}
 
 
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """A watcher that presses Ctrl-C when all seeds together have done so many steps."""
-    monkeypatch.setattr(session, "_WATCH_SECONDS", 0)
+    monkeypatch.setattr(progress, "_WATCH_SECONDS", 0)
 
     def at(steps):
         once = threading.Lock()  # a second time would be another wish; threads of work call, too
@@ -73,14 +72,14 @@ def snapshot(folder):
     }
 
 
-@pytest.mark.parametrize("driver", TASKS)
-def test_twenty_kills_change_nothing(tmp_path, driver):
+@pytest.mark.parametrize("runner", TASKS)
+def test_twenty_kills_change_nothing(tmp_path, runner):
     """In the middle of writing, and at any other moment; see lives.py."""
     kills = {"whole": 0, "killed": 20}
     command = [sys.executable, "lives.py"]
     processes = [
         subprocess.Popen(
-            [*command, tmp_path / name, driver, str(n)], cwd=HERE, stdout=subprocess.PIPE, text=True
+            [*command, tmp_path / name, runner, str(n)], cwd=HERE, stdout=subprocess.PIPE, text=True
         )
         for name, n in kills.items()
     ]
@@ -90,106 +89,111 @@ def test_twenty_kills_change_nothing(tmp_path, driver):
         for run in (Run(tmp_path / "killed"), Run(tmp_path / "whole"))
     )
     assert found == expected
-    assert len(found) == 5 + 3 + 1
+    assert len(found) == 1 + 2 * (2 + 3 + 1), "best; of each seed policies, tables, a checkpoint"
     names = {path.name for path in (tmp_path / "whole").rglob("*")}
     assert {path.name for path in (tmp_path / "killed").rglob("*")} == names, "leftovers"
 
 
-@pytest.mark.parametrize("driver", TASKS)
-def test_ctrl_c_again_and_again_changes_nothing(tmp_path, driver, whole, ctrl_c):
-    run = train(driver, tmp_path / "run", watch=ctrl_c(1))
+@pytest.mark.parametrize("runner", TASKS)
+def test_ctrl_c_again_and_again_changes_nothing(tmp_path, runner, whole, ctrl_c):
+    run = train(runner, tmp_path / "run", watch=ctrl_c(1))
     for steps in (700, 1300, 1900):
         assert run.status == "interrupted"
-        assert "interrupted" in {result["state"] for result in run.results}
+        assert "interrupted" in {result.state for result in run.results}
         run = upright.resume(run.path, watch=ctrl_c(steps))
     run = upright.resume(run.path)
     assert run.status == "finished"
-    assert len(run.info["resumed"]) == 4
-    assert files(run) == files(whole[driver])
-    assert run.results == whole[driver].results
-
-
-@pytest.mark.skipif(cores() < 2, reason="needs two crews")
-def test_the_order_of_rows_does_not_depend_on_who_is_cut(tmp_path, whole, ctrl_c, monkeypatch):
-    """Ctrl-C while one crew has come to its row and another, a slow one before it, has not."""
-    step = Lanes.step
-
-    def slow_step(lanes, actions):
-        time.sleep(0.002 if 0 in lanes._seeds else 0)
-        return step(lanes, actions)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Lanes, "step", slow_step)
-        run = train("stepwise", tmp_path / "run", watch=ctrl_c(450))
-    assert run.status == "interrupted"
-    steps = [result["steps"] for result in run.results]
-    assert steps[0] < steps[-1]
-    run = upright.resume(run.path)
-    assert files(run) == files(whole["stepwise"])
+    assert max(len(result.stints) for result in run.results) == 5
+    assert files(run) == files(whole[runner])
+    assert outcomes(run) == outcomes(whole[runner])
 
 
 def test_a_run_without_checkpoints_is_left_alone(tmp_path, whole):
     """Somebody made room on the disk."""
-    run = shutil.copytree(whole["fused"].path, tmp_path / "run")
-    shutil.rmtree(run / "checkpoints")
+    run = shutil.copytree(whole["compiled"].path, tmp_path / "run")
+    for folder in run.glob("seeds/*/checkpoints"):
+        shutil.rmtree(folder)
     before = snapshot(run)
     with pytest.raises(UprightError, match="has no checkpoint to go on from"):
         upright.resume(run, steps=5000)
     assert snapshot(run) == before
 
 
-def test_changed_settings_are_refused(tmp_path, whole):
-    run = shutil.copytree(whole["fused"].path, tmp_path / "run")
-    text = (run / "run.json").read_text()
-    (run / "run.json").write_text(text.replace('"gamma": 0.99', '"gamma": 0.5'))
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"gamma": 0.99', '"gamma": 0.5', "gamma is 0.5 and 0.99 in the checkpoint of seed 0"),
+        ('"hidden": [8]', '"hidden": [9]', "hidden is .9. and .8. in the checkpoint"),
+        ('"evaluate_every": 250', '"evaluate_every": 50', "evaluate_every is 50 and 250"),
+    ],
+)
+def test_changed_settings_are_refused_by_name_with_both_values(
+    tmp_path, whole, old, new, complaint
+):
+    run = shutil.copytree(whole["compiled"].path, tmp_path / "run")
+    info = json.dumps(json.loads((run / "run.json").read_text()))
+    assert old in info
+    (run / "run.json").write_text(info.replace(old, new))
     before = snapshot(run)
-    with pytest.raises(UprightError, match=r"run\.json: other settings than those of"):
+    with pytest.raises(UprightError, match=complaint):
         upright.resume(run, steps=5000)
     assert snapshot(run) == before
 
 
-def test_who_is_killed_while_it_is_judged_goes_on(tmp_path, whole):
-    run = shutil.copytree(whole["fused"].path, tmp_path / "run")
-    info = json.loads((run / "run.json").read_text())
-    for result in info["results"]:
-        result.pop("judgement")
-    (run / "run.json").write_text(json.dumps({**info, "status": "running"}))
+def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path, whole, ctrl_c):
+    """It has the default then, which is how the agent was before."""
+    run = train("compiled", tmp_path / "run", watch=ctrl_c(600)).path
+    text = (run / "run.json").read_text()
+    info = json.loads(text)
+    del info["config"]["agent"]["max_gradient_norm"]
+    (run / "run.json").write_text(json.dumps(info))
+    for path in run.glob("seeds/*/checkpoints/*"):
+        change_header(path, lambda header: header["counters"]["settings"]["agent"].pop("tau"))
+    assert files(upright.resume(run)) == files(whole["compiled"])
+
+
+def test_who_is_killed_in_its_final_evaluation_goes_on(tmp_path, whole):
+    run = shutil.copytree(whole["compiled"].path, tmp_path / "run")
+    for path in run.glob("seeds/*/seed.json"):
+        info = json.loads(path.read_text())
+        path.write_text(json.dumps({**info, "state": "running", "final_evaluation": None}))
     again = upright.resume(run)
     assert again.status == "finished"
-    assert again.results == whole["fused"].results
-    assert files(again) == files(whole["fused"])
+    assert outcomes(again) == outcomes(whole["compiled"])
+    assert files(again) == files(whole["compiled"])
 
 
-def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, whole):
-    run = shutil.copytree(whole["fused"].path, tmp_path / "run")
+@pytest.mark.parametrize("name", ["seeds/01/learning.csv", "seeds/01/checkpoints", "seeds/01"])
+def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, whole, name):
+    run = shutil.copytree(whole["compiled"].path, tmp_path / "run")
     victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (run / "learning.csv").unlink()
-    (run / "learning.csv").symlink_to(victim)
-    with pytest.raises(UprightError, match=r"learning\.csv: is a link"):
+    (run / name).rename(victim)
+    (run / name).symlink_to(victim)
+    before = snapshot(victim) if victim.is_dir() else victim.read_bytes()
+    with pytest.raises(UprightError, match=rf"{name}: is a symbolic link; runs with links inside"):
         upright.resume(run, steps=5000)
-    assert victim.read_text() == "precious"
+    assert (snapshot(victim) if victim.is_dir() else victim.read_bytes()) == before
 
 
 def test_an_episode_in_progress_and_its_measured_scaling_go_on(tmp_path, whole):
-    short = train("stepwise", tmp_path / "short", steps=233)
+    short = train("hosted", tmp_path / "short", steps=233)
     playing = states(short)
-    assert any(0 < len(state.actions) < 20 for state in playing.values())
+    assert any(0 < len(state.history) < 20 for state in playing.values())
     for state in playing.values():
         assert state.agent.moments.observed == 233
         assert state.agent.moments.mean[1] > 100
     longer = upright.resume(short.path, steps=700)
-    assert files(longer) == files(whole["stepwise"])
+    assert files(longer) == files(whole["hosted"])
     lengths = longer.table("episodes")["length"]
     assert lengths.max() <= 20, "an episode keeps its time limit"
 
 
-@pytest.mark.parametrize("driver", TASKS)
+@pytest.mark.parametrize("runner", TASKS)
 def test_ctrl_c_on_the_command_line_is_exit_status_130(
-    tmp_path, driver, whole, ctrl_c, call, monkeypatch
+    tmp_path, runner, whole, ctrl_c, call, monkeypatch
 ):
     out = tmp_path / "run"
-    train(driver, out, steps=100)
+    train(runner, out, steps=100)
     for steps in (600, 1200):
         press = ctrl_c(steps)
         monkeypatch.setattr(console.Training, "update", lambda _, status, p=press: p(status))
@@ -200,50 +204,50 @@ def test_ctrl_c_on_the_command_line_is_exit_status_130(
     monkeypatch.setattr(console.Training, "update", lambda _, status: None)
     status, output, _ = call("resume", out)
     assert status == 0
-    assert files(Run(out)) == files(whole[driver])
+    assert files(Run(out)) == files(whole[runner])
 
 
-@pytest.mark.parametrize("driver", TASKS)
+@pytest.mark.parametrize("runner", TASKS)
 @pytest.mark.parametrize("before", [120, 250, 600])
-def test_more_steps_are_as_if_asked_for_from_the_beginning(tmp_path, driver, whole, before):
+def test_more_steps_are_as_if_asked_for_from_the_beginning(tmp_path, runner, whole, before):
     """Before the first row, at an evaluation, at a checkpoint."""
-    run = train(driver, tmp_path / "run", steps=before)
+    run = train(runner, tmp_path / "run", steps=before)
     run = upright.resume(run.path, steps=700)
-    assert files(run) == files(whole[driver])
-    assert run.results == whole[driver].results
-    assert run.info["config"] == whole[driver].info["config"]
+    assert files(run) == files(whole[runner])
+    assert outcomes(run) == outcomes(whole[runner])
+    assert run.info.config == whole[runner].info.config
 
 
-@pytest.mark.parametrize("driver", TASKS)
-def test_more_episodes_are_as_if_asked_for_from_the_beginning(tmp_path, driver):
-    """The seeds have then done different numbers of steps, so their rows alternate otherwise."""
+@pytest.mark.parametrize("runner", TASKS)
+def test_more_episodes_are_as_if_asked_for_from_the_beginning(tmp_path, runner):
+    """The seeds have then done different numbers of steps."""
     settings = {"evaluate_every": 50, "checkpoint_every": 20}
-    expected = train(driver, tmp_path / "expected", episodes=21, **settings)
-    run = train(driver, tmp_path / "run", episodes=8, **settings)
-    steps = {result["steps"] for result in run.results}
+    expected = train(runner, tmp_path / "expected", episodes=21, **settings)
+    run = train(runner, tmp_path / "run", episodes=8, **settings)
+    steps = {result.steps for result in run.results}
     assert max(steps) - min(steps) > 20, "another checkpoint is due for one than for the other"
     run = upright.resume(run.path, episodes=21)
-    assert run.results == expected.results
-    assert files(run, sort=True) == files(expected, sort=True)
+    assert outcomes(run) == outcomes(expected)
+    assert files(run) == files(expected)
 
 
 @pytest.mark.parametrize(
     ("budget", "complaint"),
     [
-        ({}, "is finished; --steps or --episodes gives it more to do"),
-        ({"steps": 700}, "is finished"),
+        ({}, "already finished; give a larger budget with --steps"),
+        ({"steps": 700}, "already finished"),
         ({"steps": 699}, "steps is 699; the run has 700 already"),
-        ({"episodes": 5}, "the run has no budget of episodes"),
+        ({"episodes": 5}, "this run's budget is in steps; use --steps"),
         ({"steps": 800, "task": "Acrobot-v1"}, "its task is"),
         ({"steps": 2**31}, "below 2.31"),
     ],
 )
-@pytest.mark.parametrize("driver", TASKS)
-def test_a_finished_run_that_cannot_go_on_stays_as_it_is(whole, driver, budget, complaint):
-    before = snapshot(whole[driver].path)
+@pytest.mark.parametrize("runner", TASKS)
+def test_a_finished_run_that_cannot_go_on_stays_as_it_is(whole, runner, budget, complaint):
+    before = snapshot(whole[runner].path)
     with pytest.raises(UprightError, match=complaint):
-        upright.resume(whole[driver].path, **budget)
-    assert snapshot(whole[driver].path) == before
+        upright.resume(whole[runner].path, **budget)
+    assert snapshot(whole[runner].path) == before
 
 
 def cut(content):
@@ -259,28 +263,53 @@ def empty(content):
     return b""
 
 
-def newest(run):
-    return max(run.path.glob("checkpoints/*.safetensors"))
+def checkpoints(run, seed):
+    """Newest first."""
+    return sorted((run.path / "seeds" / f"{seed:02d}" / "checkpoints").iterdir(), reverse=True)
+
+
+def seed_files(run, seed):
+    return {name: content for name, content in files(run).items() if f"seeds/{seed:02d}" in name}
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty])
-@pytest.mark.parametrize("driver", TASKS)
+@pytest.mark.parametrize("runner", TASKS)
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
-    tmp_path, driver, whole, ctrl_c, damage
+    tmp_path, runner, whole, ctrl_c, damage
 ):
-    run = train(driver, tmp_path / "run", watch=ctrl_c(1900))
-    path = newest(run)
+    run = train(runner, tmp_path / "run", watch=ctrl_c(1900))
+    path = checkpoints(run, 1)[0]
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UprightWarning, match=f"{path.name}: .*an older checkpoint is used"):
         run = upright.resume(run.path)
-    assert files(run) == files(whole[driver])
-    assert len(run.info["warnings"]) == 1
+    assert files(run) == files(whole[runner])
+    assert len(run.warnings) == len(run.results[1].warnings) == 1
 
 
-@pytest.mark.parametrize("driver", TASKS)
-def test_without_a_usable_checkpoint_nothing_is_changed(tmp_path, driver, ctrl_c):
-    run = train(driver, tmp_path / "run", watch=ctrl_c(1500))
-    for path in run.path.glob("checkpoints/*"):
+@pytest.mark.parametrize("runner", TASKS)
+def test_damaged_checkpoints_cost_one_seed_and_nothing_of_it_changes(
+    tmp_path, runner, whole, ctrl_c
+):
+    run = train(runner, tmp_path / "run", watch=ctrl_c(1500))
+    for path in checkpoints(run, 1):
+        path.write_bytes(flip(path.read_bytes()))
+    before = snapshot(run.path / "seeds" / "01")
+    with pytest.warns(UprightWarning, match=r"seed 1 cannot go on: no usable checkpoint: .*damage"):
+        run = upright.resume(run.path)
+    for seed in (0, 2):
+        assert seed_files(run, seed) == seed_files(whole[runner], seed)
+    assert [result.state for result in run.results] == ["finished", "failed", "finished"]
+    assert "no usable checkpoint" in run.results[1].error
+    after = snapshot(run.path / "seeds" / "01")
+    assert {path for path in after if after[path] != before.get(path)} == {
+        run.path / "seeds" / "01" / "seed.json"
+    }
+
+
+@pytest.mark.parametrize("runner", TASKS)
+def test_without_any_usable_checkpoint_nothing_is_changed(tmp_path, runner, ctrl_c):
+    run = train(runner, tmp_path / "run", watch=ctrl_c(1500))
+    for path in run.path.glob("seeds/*/checkpoints/*"):
         path.write_bytes(flip(path.read_bytes()))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match=r"no usable checkpoint: .*damaged.*; .*damaged"):
@@ -290,8 +319,8 @@ def test_without_a_usable_checkpoint_nothing_is_changed(tmp_path, driver, ctrl_c
 
 @pytest.mark.parametrize("name", ["episodes", "evaluations"])
 def test_a_table_that_is_shorter_than_its_checkpoint_says_is_refused(tmp_path, name, ctrl_c):
-    run = train("stepwise", tmp_path / "run", watch=ctrl_c(1900))
-    path = run.path / f"{name}.csv"
+    run = train("hosted", tmp_path / "run", seeds=1, watch=ctrl_c(600))
+    path = run.path / "seeds" / "00" / f"{name}.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:2]))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match=rf"{name}.csv: shorter than its checkpoint says"):
@@ -299,18 +328,17 @@ def test_a_table_that_is_shorter_than_its_checkpoint_says_is_refused(tmp_path, n
     assert snapshot(run.path) == before
 
 
-@pytest.mark.parametrize("driver", TASKS)
-def test_how_often_checkpoints_are_written_changes_nothing(tmp_path, driver, whole, ctrl_c):
+@pytest.mark.parametrize("runner", TASKS)
+def test_how_often_checkpoints_are_written_changes_nothing(tmp_path, runner, whole, ctrl_c):
     out, kept = tmp_path / "run", set()
 
     def watch(status):
-        kept.add(len(list(out.glob("checkpoints/*"))))
+        kept.add(len(list(out.glob("seeds/01/checkpoints/*.safetensors"))))
 
     ctrl_c(0)  # looks at every result
-    run = train(driver, out, checkpoint_every=33, watch=watch)
-    assert max(kept) == 3
-    assert len(list(out.glob("checkpoints/*"))) == 3
-    assert files(run) == files(whole[driver])
+    run = train(runner, out, checkpoint_every=33, watch=watch)
+    assert max(kept) == len(checkpoints(run, 1)) == 3
+    assert files(run) == files(whole[runner])
 
 
 FULL = """
@@ -322,17 +350,17 @@ main()
 """
 
 
-@pytest.mark.parametrize("limit", [20_000, 40_000])
-@pytest.mark.parametrize("driver", TASKS)
-def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, driver, whole, limit, monkeypatch):
+@pytest.mark.parametrize("limit", [15_000, 25_000])
+@pytest.mark.parametrize("runner", TASKS)
+def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, runner, whole, limit, monkeypatch):
     """No file can be longer than the limit: the checkpoints grow beyond it with the replay."""
     out = tmp_path / "run"
-    task = {"fused": "CartPole-v1", "stepwise": "walks:Walk-v0"}[driver]
+    task = {"compiled": "CartPole-v1", "hosted": "walks:Walk-v0"}[runner]
     command = [sys.executable, "-c", FULL, str(limit), str(HERE), "train", task]
-    command += ["--out", out, "--seeds", "3", "--steps", "700", "--driver", driver]
+    command += ["--out", out, "--seeds", "3", "--steps", "700", "--runner", runner]
     command += ["--evaluate-every", "250", "--evaluation-episodes", "2"]
     command += ["--checkpoint-every", "300", "--agent.hidden", "8", "--agent.batch-size", "8"]
-    command += ["--agent.replay-size", "600", "--agent.warmup-steps", "50"]
+    command += ["--agent.replay-size", "600", "--agent.learning-starts", "50"]
     command += ["--agent.epsilon-decay-steps", "500"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
@@ -341,13 +369,15 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, driver, whole, limit,
     assert line.endswith(".safetensors: cannot be written (File too large)")
     run = Run(out)
     assert run.status == "failed"
-    assert run.best().training["seed"] in run.seeds
+    assert run.best().provenance.seed in run.seeds
     monkeypatch.syspath_prepend(HERE)
     run = upright.resume(out, task=task)
-    assert files(run).keys() == files(whole[driver]).keys()
+    assert files(run).keys() == files(whole[runner]).keys()
     for name, content in files(run).items():
-        if driver == "fused" or name.endswith(".csv"):  # a policy names its task, module included
-            assert content == files(whole[driver])[name], name
+        if runner == "compiled" or name.endswith(
+            ".csv"
+        ):  # a policy names its task, module included
+            assert content == files(whole[runner])[name], name
 
 
 def test_a_run_has_one_writer(tmp_path, call):
@@ -356,13 +386,16 @@ def test_a_run_has_one_writer(tmp_path, call):
     command += ["--steps", "5000000", "--out", out, "--agent.hidden", "8"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            while not (out / "policies" / "best.safetensors").exists():
+            while not (out / "best.safetensors").exists():
                 assert process.poll() is None
                 time.sleep(0.01)
             status, output, errors = call("resume", out)
             assert (status, output) == (2, "")
             line = errors.splitlines()[-1]
-            assert line == f"upright: {out}: another process is writing this run"
+            assert (
+                line
+                == f"upright: {out}: another process is writing seed 0; nothing is left to do here"
+            )
             status, output, errors = call("train", "CartPole-v1", "--seeds", "1", "--out", out)
             assert (status, output) == (2, "")
             assert errors.splitlines()[-1].startswith(f"upright: {out}: already holds a run")
@@ -374,55 +407,58 @@ def test_a_run_has_one_writer(tmp_path, call):
 
 def test_two_resumes_at_once_are_one(tmp_path, whole, ctrl_c):
     """Also when the second one comes from the same process."""
-    run = train("fused", tmp_path / "run", watch=ctrl_c(600))
+    run = train("compiled", tmp_path / "run", watch=ctrl_c(600))
     refused = []
 
     def watch(status):
         if status.phase == "training" and not refused:
-            with pytest.raises(UprightError, match="another process is writing this run"):
+            with pytest.raises(
+                UprightError,
+                match="another process is writing seeds 0-2; nothing is left to do here",
+            ):
                 upright.resume(run.path)
             refused.append(True)
 
-    assert files(upright.resume(run.path, watch=watch)) == files(whole["fused"])
+    assert files(upright.resume(run.path, watch=watch)) == files(whole["compiled"])
     assert refused
 
 
 def test_a_run_of_another_format_is_refused_with_its_version(tmp_path, ctrl_c):
-    run = train("fused", tmp_path / "run", watch=ctrl_c(600))
+    run = train("compiled", tmp_path / "run", watch=ctrl_c(600))
     info = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**info, "version": 99}))
     before = snapshot(run.path)
-    with pytest.raises(UprightError, match="run format 99; this version reads"):
+    with pytest.raises(UprightError, match="run format 99; this version of upright reads 3"):
         upright.resume(run.path)
     assert snapshot(run.path) == before
+
+
+def change_header(path, change, version=checkpoint.VERSION):
+    """Writes a checkpoint again with another header, whole and under its checksum."""
+    named, header = tensors.decode(path.read_bytes(), checkpoint.FORMAT, checkpoint.VERSION)
+    for name in ("format", "version", "tensors_sha256"):
+        del header[name]
+    change(header)
+    path.write_bytes(tensors.encode(named, checkpoint.FORMAT, version, header))
 
 
 def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path, ctrl_c):
-    run = train("fused", tmp_path / "run", watch=ctrl_c(600))
-    for path in run.path.glob("checkpoints/*"):
-        kind, version = checkpoints.FORMAT, checkpoints.VERSION
-        named, header = tensors.decode(path.read_bytes(), kind, version)
-        for name in ("format", "version", "tensors_sha256"):
-            del header[name]
-        path.write_bytes(tensors.encode(named, kind, 99, header))
+    run = train("compiled", tmp_path / "run", watch=ctrl_c(600))
+    change_header(checkpoints(run, 1)[0], lambda header: None, version=99)
     before = snapshot(run.path)
-    with pytest.raises(UprightError, match="checkpoint format 99; this version of upright reads 1"):
+    with pytest.raises(UprightError, match="checkpoint format 99; this version of upright reads 2"):
         upright.resume(run.path)
     assert snapshot(run.path) == before
 
 
-def test_checkpoints_of_other_settings_are_refused(tmp_path, ctrl_c):
-    run = train("fused", tmp_path / "run", watch=ctrl_c(600))
+def test_a_seed_in_the_folder_of_another_is_refused(tmp_path, ctrl_c):
+    run = train("compiled", tmp_path / "run", seeds=1, watch=ctrl_c(100))
+    (run.path / "seeds" / "00").rename(run.path / "seeds" / "05")
     text = (run.path / "run.json").read_text()
     info = json.loads(text)
-    info["config"]["agent"]["hidden"] = [9]
+    info["config"]["seeds"] = [5]
     (run.path / "run.json").write_text(json.dumps(info))
-    with pytest.raises(UprightError, match=r"does not fit the settings in run\.json"):
-        upright.resume(run.path)
-    info = json.loads(text)
-    info["config"]["seeds"] = [0, 1, 2, 9]
-    (run.path / "run.json").write_text(json.dumps(info))
-    with pytest.raises(UprightError, match=r"of other seeds than run\.json says"):
+    with pytest.raises(UprightError, match="seeds/05: holds seed 0; was it renamed"):
         upright.resume(run.path)
 
 
@@ -441,19 +477,19 @@ def test_an_environment_that_is_not_deterministic_goes_on_with_a_new_episode(
     tmp_path, ctrl_c, monkeypatch
 ):
     monkeypatch.setitem(gym.registry, "Walk-v0", gym.envs.registration.EnvSpec("Walk-v0", Fickle))
-    run = train("stepwise", tmp_path / "run", seeds=4, watch=ctrl_c(1900))
-    assert max(len(state.actions) for state in states(run).values()) > 1
+    run = train("hosted", tmp_path / "run", seeds=4, watch=ctrl_c(1900))
+    assert max(len(state.history) for state in states(run).values()) > 1
     with pytest.warns(UprightWarning, match="Walk-v0 is not deterministic") as warned:
         run = upright.resume(run.path)
     assert len(warned) == 1
     assert run.status == "finished"
-    assert str(warned[0].message) == run.info["warnings"][-1]
+    assert str(warned[0].message) in run.warnings
     for seed in run.seeds:
         table = run.table("episodes")
         mine = table["seed"] == seed
         assert np.array_equal(table["episode"][mine], np.arange(1, mine.sum() + 1))
         assert table["step"][mine][-1] <= 700
-        assert run.policy(seed).training["seed"] == seed
+        assert run.policy(seed).provenance.seed == seed
 
 
 def test_what_is_no_run_cannot_go_on(tmp_path, call):
@@ -467,13 +503,15 @@ def test_what_is_no_run_cannot_go_on(tmp_path, call):
 
 
 def test_a_folder_whose_process_was_killed_at_its_very_beginning_is_good_for_another(tmp_path):
-    """After the lock, and after run.json."""
+    """After the lock, within run.json, and after it."""
     (tmp_path / "run" / ".lock").parent.mkdir()
     (tmp_path / "run" / ".lock").touch()
-    run = train("fused", tmp_path / "run")
+    (tmp_path / "run" / ".run.json.0123abcd").write_text("{")
+    run = train("compiled", tmp_path / "run")
     assert run.status == "finished"
+    assert not (tmp_path / "run" / ".run.json.0123abcd").exists()
     begun = tmp_path / "begun"
     begun.mkdir()
-    info = {**run.info, "status": "running", "results": []}
-    (begun / "run.json").write_text(json.dumps(info))
+    shutil.copy(run.path / "run.json", begun)
+    assert Run(begun).status == "running"
     assert files(upright.resume(begun)) == files(run)

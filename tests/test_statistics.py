@@ -1,14 +1,14 @@
 """Statistics against numbers worked by hand, and the curves that are drawn from them."""
 
-import json
-
 import numpy as np
 import pytest
 
 from upright import UprightError
 from upright.evaluation import statistics
 from upright.figures import curves
-from upright.runs import COLUMNS, Run
+from upright.runs import Run
+from upright.runs.folder import EPISODES, RunConfig, RunInfo, SeedInfo, seed_folder
+from upright.runs.provenance import Platform
 
 
 def test_interquartile_mean_cuts_a_quarter_on_each_side():
@@ -55,25 +55,38 @@ def test_moving_average_starts_with_what_is_there():
 @pytest.fixture
 def run(tmp_path):
     """Two seeds: three and two episodes."""
-    rows = [
-        "0,1,10,10,10,1",
-        "0,2,30,20,20,1",
-        "0,3,60,30,30,1",
-        "1,1,40,40,40,1",
-        "1,2,90,50,50,1",
-    ]
-    text = "\n".join([",".join(COLUMNS["episodes"]), *rows])
-    (tmp_path / "episodes.csv").write_text(text + "\n")
-    write_info(tmp_path, ["finished", "finished"])
+    rows = {
+        0: ["1,10,10,10,1", "2,30,20,20,1", "3,60,30,30,1"],
+        1: ["1,40,40,40,1", "2,90,50,50,1"],
+    }
+    for seed, lines in rows.items():
+        seed_folder(tmp_path, seed).mkdir(parents=True)
+        text = "\n".join([",".join(EPISODES), *lines])
+        (seed_folder(tmp_path, seed) / "episodes.csv").write_text(text + "\n")
+    config = RunConfig("t", "compiled", "p", {}, (0, 1), 90, None, 10, 10, 10)
+    platform = Platform({}, None, "", "", 1, "")
+    info = RunInfo("2026-01-01", None, config, (), {}, platform)
+    (tmp_path / "run.json").write_bytes(info.to_bytes())
+    write_states(tmp_path, ["finished", "finished"])
     return Run(tmp_path)
 
 
-def write_info(path, states):
-    info = dict.fromkeys(["status", "started", "command"])
-    info |= {"config": {"task": "t", "preset": "p"}, "spec": {"solved_return": None}}
-    info |= {"format": "upright-run", "version": 2, "seeds": [0, 1]}
-    info["results"] = [{"seed": seed, "state": state} for seed, state in enumerate(states)]
-    (path / "run.json").write_text(json.dumps(info))
+def write_states(path, states):
+    for seed, state in enumerate(states):
+        (seed_folder(path, seed) / "seed.json").write_bytes(SeedInfo(seed, state).to_bytes())
+
+
+def test_a_table_has_the_rows_of_all_seeds_and_says_whose_they_are(run):
+    table = run.table("episodes")
+    assert list(table) == ["seed", "episode", "step", "return", "length", "terminated"]
+    assert list(table["seed"]) == [0, 0, 0, 1, 1]
+    assert list(table["step"]) == [10, 30, 60, 40, 90]
+
+
+def test_a_row_that_is_being_written_is_none_yet(run):
+    with (seed_folder(run.path, 0) / "episodes.csv").open("a") as file:
+        file.write("4,80,2")
+    assert list(run.table("episodes")["step"]) == [10, 30, 60, 40, 90]
 
 
 def test_by_episode_ends_with_the_shortest_seed(run):
@@ -102,7 +115,7 @@ def test_by_step_holds_the_last_ended_episode(run, monkeypatch):
 def test_a_seed_that_diverged_does_not_cut_the_others(run, tmp_path, diverged, x):
     states = ["finished", "finished"]
     states[diverged] = "diverged"
-    write_info(run.path, states)
+    write_states(run.path, states)
     run = Run(run.path)
     result = curves.by_episode(run, run.seeds)
     assert list(result.x) == x
@@ -112,9 +125,9 @@ def test_a_seed_that_diverged_does_not_cut_the_others(run, tmp_path, diverged, x
 
 
 def test_a_seed_that_diverged_at_once_is_left_out(run):
-    write_info(run.path, ["finished", "diverged"])
-    table = (run.path / "episodes.csv").read_text().splitlines()
-    (run.path / "episodes.csv").write_text("\n".join(table[:4]) + "\n")
+    write_states(run.path, ["finished", "diverged"])
+    path = seed_folder(run.path, 1) / "episodes.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
     result = curves.by_step(Run(run.path), run.seeds)
     assert len(result.single) == len(result.returns) == 1
     with pytest.raises(UprightError, match="seed 1 has no finished episode"):

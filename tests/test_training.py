@@ -1,24 +1,27 @@
 """A training from outside: the run folder, what is kept, and how it ends."""
 
 import csv
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import upright
 from upright import DQN, Run, UprightError, load_policy
-from upright.runs import COLUMNS, RunWriter, policy_path
-from upright.training.presets import PRESETS
+from upright.agents import agent_from_dict
+from upright.agents.presets import PRESETS
+from upright.runs.folder import EPISODES, EVALUATIONS, policy_path
+from upright.runs.writer import SeedWriter
 
-QUICK = DQN(hidden=(16,), batch_size=16, warmup_steps=100, epsilon_decay_steps=300)
+TABLES = ("episodes", "evaluations", "learning")
+QUICK = DQN(hidden=(16,), batch_size=16, learning_starts=100, epsilon_decay_steps=300)
 
 
 def train(path, **arguments):
@@ -33,35 +36,63 @@ def run(tmp_path_factory):
 
 def test_the_folder_holds_what_the_design_says(run):
     files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-    assert files == {
+    of_a_seed = {
         ".lock",
+        "seed.json",
         "checkpoints/000000000000.safetensors",
-        "checkpoints/000000001200.safetensors",
-        "run.json",
+        "checkpoints/000000000600.safetensors",
         "episodes.csv",
         "evaluations.csv",
         "learning.csv",
-        "policies/best.safetensors",
-        "policies/seed-03.safetensors",
-        "policies/seed-03-last.safetensors",
-        "policies/seed-07.safetensors",
-        "policies/seed-07-last.safetensors",
+        "kept.safetensors",
+        "last.safetensors",
     }
-    for name, columns in COLUMNS.items():
-        with (run.path / f"{name}.csv").open() as file:
+    seeds = {f"seeds/{seed}/{name}" for seed in ("03", "07") for name in of_a_seed}
+    assert files == {".lock", "run.json", "best.safetensors", *seeds}
+    learning = ("step", "loss", "q_mean", "epsilon", "learning_rate")
+    tables = {"episodes": EPISODES, "evaluations": EVALUATIONS, "learning": learning}
+    for name, columns in tables.items():
+        with (run.path / "seeds" / "03" / f"{name}.csv").open() as file:
             assert tuple(next(csv.reader(file))) == columns
+        assert tuple(run.table(name)) == ("seed", *columns)
 
 
 def test_run_json_says_what_was_asked_and_on_what(run):
     info = json.loads((run.path / "run.json").read_text())
     config = info["config"]
     assert (config["task"], config["seeds"], config["steps"]) == ("CartPole-v1", [3, 7], 600)
-    assert DQN(**{**config["agent"], "hidden": tuple(config["agent"]["hidden"])}) == QUICK
-    assert info["status"] == "finished"
-    assert info["versions"]["jax"]
-    assert info["machine"]["cores"] == os.cpu_count()
-    assert {"compile_s", "training_s", "judgement_s"} <= set(info["timings"])
-    assert [result["seed"] for result in info["results"]] == [3, 7]
+    assert agent_from_dict(config["agent"]) == QUICK
+    assert info["platform"]["versions"]["jax"]
+    assert info["platform"]["cores"] == os.cpu_count()
+    assert run.status == "finished"
+    assert [result.seed for result in run.results] == [3, 7]
+
+
+def test_who_trained_a_seed_is_in_its_folder(run):
+    for result in run.results:
+        (stint,) = result.stints
+        assert (stint.at_step, stint.steps) == (0, 2 * 600)
+        assert stint.training_seconds > 0
+
+
+def test_a_command_is_noted_where_there_was_one(run, tmp_path, call):
+    """Not the words of whatever program called: of a notebook, say."""
+    assert run.info.command is None
+    out = tmp_path / "run"
+    words = ["train", "CartPole-v1", "--seeds", "1", "--steps", "600", "--out", str(out)]
+    assert call(*words)[0] == 0
+    assert Run(out).info.command == ("upright", *words)
+
+
+def test_returns_are_written_in_full(tmp_path):
+    """Six digits would not tell -1234.5678 from -1234.57."""
+    run = upright.train("Pendulum-v1", agent=QUICK, seeds=1, steps=600, out=tmp_path / "run")
+    path = run.path / "seeds" / "00" / "evaluations.csv"
+    text = path.read_text().splitlines()[-1].split(",")[2]
+    assert float(text) == run.results[0].last.mean_return
+    returns = run.table("episodes")["return"]
+    assert (returns.astype(np.float32) == returns.astype(str).astype(np.float32)).all()
+    assert any(len(repr(value).replace(".", "")) > 8 for value in returns)
 
 
 def test_episodes_add_up_to_the_steps(run):
@@ -86,21 +117,21 @@ def test_the_best_evaluation_is_kept_and_of_equal_ones_the_latest(run):
         mine = table["seed"] == seed
         steps, means = table["step"][mine], table["mean_return"][mine]
         latest_best = steps[np.flatnonzero(means == means.max())[-1]]
-        kept = run.policy(seed).training
-        assert (kept["seed"], kept["step"]) == (seed, latest_best)
-        np.testing.assert_allclose(kept["evaluation"]["mean_return"], means.max(), rtol=1e-5)
-        last = load_policy(policy_path(run.path, seed, last=True)).training
-        assert last["step"] == 600
-    returns = [run.policy(seed).training["evaluation"]["mean_return"] for seed in run.seeds]
-    assert run.best().training["evaluation"]["mean_return"] == max(returns)
+        kept = run.policy(seed).provenance
+        assert (kept.seed, kept.step) == (seed, latest_best)
+        np.testing.assert_allclose(kept.evaluation.mean_return, means.max(), rtol=1e-5)
+        last = load_policy(policy_path(run.path, seed, "last")).provenance
+        assert last.step == 600
+    returns = [run.policy(seed).provenance.evaluation.mean_return for seed in run.seeds]
+    assert run.best().provenance.evaluation.mean_return == max(returns)
 
 
-def test_the_judgement_is_of_the_kept_policy_in_gymnasium(run):
+def test_the_final_evaluation_is_of_the_kept_policy_in_gymnasium(run):
     for result in run.results:
-        judgement = result["judgement"]
-        again = upright.evaluate(run.policy(result["seed"]), episodes=100, seed=2026).summary()
-        assert judgement == again
-        assert judgement["worst_return"] <= judgement["mean_return"]
+        final = result.final_evaluation
+        again = upright.evaluate(run.policy(result.seed), episodes=100, seed=2026).summary()
+        assert asdict(final) == again
+        assert final.worst_return <= final.mean_return
 
 
 def test_learning_is_logged_after_the_warm_up(run):
@@ -114,40 +145,36 @@ def test_learning_is_logged_after_the_warm_up(run):
 
 
 def test_the_same_seed_gives_the_same_files(run, tmp_path):
-    """Beside other seeds, in another process order: byte for byte."""
+    """Beside other seeds or alone: byte for byte."""
     again = train(tmp_path / "again", seeds="7,")
-    for name in ("seed-07", "seed-07-last"):
-        file = f"policies/{name}.safetensors"
+    for name in ("kept.safetensors", "last.safetensors", *(f"{n}.csv" for n in TABLES)):
+        file = f"seeds/07/{name}"
         assert (again.path / file).read_bytes() == (run.path / file).read_bytes()
-    for name in ("episodes.csv", "evaluations.csv", "learning.csv"):
-        lines = (run.path / name).read_text().splitlines()
-        mine = [line for line in lines if line.startswith(("seed", "7,"))]
-        assert (again.path / name).read_text().splitlines() == mine
 
 
 def test_a_budget_of_episodes_is_kept_to_the_episode(tmp_path):
     run = train(tmp_path / "run", steps=None, episodes=12)
     table = run.table("episodes")
     for result in run.results:
-        mine = table["seed"] == result["seed"]
-        assert mine.sum() == result["episodes"] == 12
-        assert table["step"][mine][-1] == result["steps"]
-        assert result["last"]["step"] == result["steps"]
-    assert len({result["steps"] for result in run.results}) == 2
+        mine = table["seed"] == result.seed
+        assert mine.sum() == result.episodes == 12
+        assert table["step"][mine][-1] == result.steps
+        assert result.last.step == result.steps
+    assert len({result.steps for result in run.results}) == 2
 
 
 def test_a_seed_whose_loss_becomes_nan_stops_and_keeps_what_it_had(tmp_path, call):
     """A learning rate beyond all measure: the weights overflow within a few steps."""
     out = tmp_path / "run"
-    rate = replace(QUICK, learning_rate=1e30, warmup_steps=300)
+    rate = replace(QUICK, learning_rate=1e30, learning_starts=300)
     run = train(out, agent=rate, steps=5000, evaluate_every=100)
     for result in run.results:
-        assert result["state"] == "diverged"
-        assert 300 < result["steps"] < 400  # in the very step, not at the end of its chunk
-        assert result["kept"]["step"] <= 300
-        policy = run.policy(result["seed"])
+        assert result.state == "diverged"
+        assert 300 < result.steps < 400  # in the very step, not at the end of its chunk
+        assert result.kept.step <= 300
+        policy = run.policy(result.seed)
         assert np.isfinite(policy.q_values(np.zeros(4))).all()
-        assert result["judgement"]["mean_return"] > 0
+        assert result.final_evaluation.mean_return > 0
     status, output, _ = call("show", out)
     assert status == 0
     assert output.count("diverged") == 2
@@ -158,8 +185,8 @@ def test_evaluations_come_from_the_same_start_states(tmp_path):
     run = train(tmp_path / "run", agent=replace(QUICK, learning_rate=1e-30))
     table = run.table("evaluations")
     for result in run.results:
-        assert len(set(table["mean_return"][table["seed"] == result["seed"]])) == 1
-        assert result["kept"]["step"] == 600, "of equal evaluations the latest is kept"
+        assert len(set(table["mean_return"][table["seed"] == result.seed])) == 1
+        assert result.kept.step == 600, "of equal evaluations the latest is kept"
 
 
 def test_progress_goes_forward_to_the_end(tmp_path):
@@ -171,7 +198,7 @@ def test_progress_goes_forward_to_the_end(tmp_path):
     fractions = [status.fraction for status in training]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert seen[-1].phase == "judging"
+    assert seen[-1].phase == "evaluating"
 
 
 @pytest.mark.parametrize("after", [0.0, 1.0])
@@ -183,7 +210,11 @@ def test_ctrl_c_ends_in_order(tmp_path, after):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        seed = out / "policies" / "seed-02.safetensors" if after else out / "learning.csv"
+        seed = (
+            out / "seeds" / "02" / "kept.safetensors"
+            if after
+            else out / "seeds" / "02" / "learning.csv"
+        )
         while not seed.exists() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(after)
@@ -197,10 +228,10 @@ def test_ctrl_c_ends_in_order(tmp_path, after):
     run = Run(out)
     assert run.status == "interrupted"
     for result in run.results:
-        assert result["state"] == "interrupted"
-        assert run.policy(result["seed"]).training["seed"] == result["seed"]
-        last_policy = load_policy(policy_path(out, result["seed"], last=True))
-        assert last_policy.training["step"] == result["steps"]
+        assert result.state == "interrupted"
+        assert run.policy(result.seed).provenance.seed == result.seed
+        last_policy = load_policy(policy_path(out, result.seed, "last"))
+        assert last_policy.provenance.step == result.steps
 
 
 def test_presets_are_complete():
@@ -234,11 +265,11 @@ def test_seeds_that_are_no_numbers_are_refused(tmp_path, seeds):
 
 def test_settings_too_large_for_the_memory_leave_nothing_behind(tmp_path):
     large = replace(QUICK, replay_size=2_000_000_000)
-    with pytest.raises(UprightError, match="not enough memory"):
+    with pytest.raises(UprightError, match="out of memory"):
         train(tmp_path / "run", agent=large)
     assert not (tmp_path / "run").exists()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UprightError, match="not enough memory"):
+    with pytest.raises(UprightError, match="out of memory"):
         train(tmp_path / "mine", agent=large)
     assert list(tmp_path.iterdir()) == [tmp_path / "mine"], "the user's own folder stays"
     assert not list((tmp_path / "mine").iterdir())
@@ -255,24 +286,24 @@ def test_settings_too_large_are_refused_where_jax_was_used_before(tmp_path):
     command = [sys.executable, "-c", program, tmp_path / "run"]
     here = os.path.dirname(__file__)
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60)
-    assert "UprightError: not enough memory" in done.stderr
+    assert "UprightError: out of memory" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_judgement_is_no_complete_one(tmp_path, call):
+def test_an_interrupted_final_evaluation_is_no_complete_one(tmp_path, call):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "upright", "train", "CartPole-v1", "--seeds", "40"]
     command += ["--steps", "600", "--agent.hidden", "16", "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        next(line for line in process.stderr if line.startswith("judging"))
+        next(line for line in process.stderr if line.startswith("evaluating"))
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     run = Run(out)
-    judged = sum("judgement" in result for result in run.results)
+    judged = sum(result.final_evaluation is not None for result in run.results)
     assert judged < 40
-    assert f"judged: {judged} of 40 policies" in output
+    assert f"evaluated: {judged} of 40 policies" in output
     assert output.splitlines()[-1].startswith("interrupted: ")
     _, table, _ = call("runs", tmp_path)
     row = next(line for line in table.splitlines() if "interrupted" in line)
@@ -304,35 +335,29 @@ def test_what_was_changed_of_a_preset_is_said(run):
 
 
 def test_the_best_policy_is_one_of_the_kept_ones(run):
-    best = (run.path / "policies" / "best.safetensors").read_bytes()
+    best = (run.path / "best.safetensors").read_bytes()
     assert best in [policy_path(run.path, seed).read_bytes() for seed in run.seeds]
 
 
 def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypatch):
     """From some moment on nothing can be written any more."""
     rows = 0
-    append = RunWriter.append
-
-    class Full(io.StringIO):
-        name = "episodes.csv"
-
-        def write(self, text):
-            raise OSError(28, "No space left on device")
+    append = SeedWriter.append
 
     def append_until_full(self, name, new_rows):
         nonlocal rows
         rows += 1
-        if rows == 20:
-            self._files[name].close()
-            self._files[name] = Full()
+        if rows >= 20:
+            monkeypatch.setattr(self, "table_path", lambda name: Path("/dev/full"))
         append(self, name, new_rows)
 
-    monkeypatch.setattr(RunWriter, "append", append_until_full)
-    with pytest.raises(UprightError, match=r"csv: cannot be written \(No space left on device\)"):
+    monkeypatch.setattr(SeedWriter, "append", append_until_full)
+    with pytest.raises(UprightError, match=r"cannot be written \(No space left on device\)"):
         train(tmp_path / "run", steps=5000)
     stopped = Run(tmp_path / "run")
     assert stopped.status == "failed"
-    assert stopped.best().training["seed"] in stopped.seeds
+    assert "No space left" in stopped.results[0].error
+    assert stopped.best().provenance.seed in stopped.seeds
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
@@ -349,7 +374,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     command += ["--steps", "100000000", "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        best = out / "policies" / "best.safetensors"
+        best = out / "best.safetensors"
         while not best.exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -360,4 +385,4 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert errors.splitlines()[-1] == "upright: interrupted"
     assert "Traceback" not in errors
     assert Run(out).status == "interrupted"
-    assert Run(out).best().training["agent"] == "DQN"
+    assert Run(out).best().provenance.agent == "DQN"

@@ -1,11 +1,13 @@
 """Small Gymnasium environments, and what a checkpoint of a run holds."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 
-from upright.training import checkpoints
+from upright.runs import checkpoint
 from upright.training.config import Config
-from upright.training.drivers import make_driver
+from upright.training.runners import make_runner
 
 
 class Counting(gym.Env):
@@ -70,22 +72,23 @@ gym.register("Walk-v0", Walk, max_episode_steps=20)
 
 
 def states(run):
-    """By seed: all that the newest checkpoint of a run holds."""
-    template = make_driver(Config.from_dict(run.info["config"])).template()
-    checkpoint, _ = checkpoints.newest(run.path / "checkpoints", template)
-    return checkpoint.states
+    """By seed: all that a runner holds of it, from the newest checkpoint."""
+    template = make_runner(Config.from_record(run.info.config)).template()
+    found = {}
+    for seed in run.seeds:
+        folder = run.path / "seeds" / f"{seed:02d}" / "checkpoints"
+        found[seed] = checkpoint.newest(folder, template, lambda counters: None)[0].state
+    return found
 
 
-def files(run, sort=False):
-    """What a training computes: policies, CSV files, newest checkpoint; by name, as bytes.
+def files(run):
+    """What a training computes: policies, tables, newest checkpoints; by name, as bytes."""
+    paths = [*run.path.glob("*.safetensors"), *run.path.glob("seeds/*/*.safetensors")]
+    paths += run.path.glob("seeds/*/*.csv")
+    paths += [max(folder.iterdir()) for folder in run.path.glob("seeds/*/checkpoints")]
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in paths}
 
-    `sort`: the rows of the seeds may come in another order.
-    """
-    paths = [*run.path.glob("policies/*"), *run.path.glob("*.csv")]
-    paths += sorted(run.path.glob("checkpoints/*"))[-1:]
-    contents = {str(path.relative_to(run.path)): path.read_bytes() for path in paths}
-    if sort:
-        for name in contents:
-            if name.endswith(".csv"):
-                contents[name] = b"\n".join(sorted(contents[name].splitlines()))
-    return contents
+
+def outcomes(run):
+    """What seed.json tells, apart from who trained when and on what."""
+    return [replace(result, stints=(), warnings=()) for result in run.results]

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upright.agents.dqn import DQN as DQN
+    from upright.diagnosis import doctor as doctor
     from upright.errors import UprightError as UprightError
     from upright.evaluation.episodes import evaluate as evaluate
     from upright.figures.curves import plot as plot
     from upright.figures.video import play as play
+    from upright.online.learner import Learner as Learner
     from upright.policy import Policy as Policy
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
@@ -28,8 +30,7 @@ if TYPE_CHECKING:
     from upright.spec import Mirror as Mirror
     from upright.spec import Spec as Spec
     from upright.spec import Vector as Vector
-    from upright.training.doctor import doctor as doctor
-    from upright.training.learner import Learner as Learner
+    from upright.training.merge import merge as merge
     from upright.training.train import resume as resume
     from upright.training.train import train as train
 
@@ -40,17 +41,18 @@ _HOMES = {
     "Choice": "upright.spec",
     "Continuous": "upright.spec",
     "DQN": "upright.agents.dqn",
-    "Learner": "upright.training.learner",
     "Mirror": "upright.spec",
+    "Learner": "upright.online.learner",
     "Policy": "upright.policy",
     "Run": "upright.runs",
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
     "Vector": "upright.spec",
-    "doctor": "upright.training.doctor",
+    "doctor": "upright.diagnosis",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",
+    "merge": "upright.training.merge",
     "play": "upright.figures.video",
     "plot": "upright.figures.curves",
     "resume": "upright.training.train",
@@ -73,11 +75,13 @@ __all__ = [
     "evaluate",
     "find_runs",
     "load_policy",
+    "merge",
     "play",
     "plot",
     "resume",
     "train",
 ]
+
 
 class _AfterGymnasium(MetaPathFinder):
     """Registers upright/CartPole-v1 and the others as soon as somebody imports Gymnasium.

@@ -3,7 +3,7 @@
 INSTALL_RENDER = "in upright's folder: pip install '.[render]'"
 
 
-class UprightError(ValueError):
+class UprightError(Exception):
     """Bad input: the message says what is wrong, with which value, and what to do.
 
     The command line prints it as one line and exits with status 2.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """What `write_atomically` left there when its process was killed; only while nobody writes."""
-    for path in folder.glob(".*." + 8 * "[0-9a-f]"):
+    for path in filter(is_unfinished, folder.glob(".*")):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -39,3 +40,8 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether `write_atomically` left this when its process was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name) is not None

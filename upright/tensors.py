@@ -68,10 +68,38 @@ def decode(
     name = kind.removeprefix("upright-")
     try:
         return _decode(content, kind, version)
-    except UprightError:
-        raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise UprightError(f"not a {name} file, or damaged") from None
+
+
+def flatten(tree: Any, prefix: str) -> dict[str, NDArray[Any]]:
+    """The leaves of a tree by their places, as in "prefix.agent.params.layers[0].weight"."""
+    import jax  # only a machine that trains has trees
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(template: Any, named: dict[str, NDArray[Any]], prefix: str) -> Any:
+    """The inverse, for a tree like `template`; takes its arrays out of `named`.
+
+    Raises KeyError or ValueError if they are not there or do not fit.
+    """
+    import jax
+
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    arrays = [
+        _fitting(named.pop(f"{prefix}{jax.tree_util.keystr(path)}"), leaf) for path, leaf in leaves
+    ]
+    return jax.tree.unflatten(structure, arrays)
+
+
+def _fitting(array: NDArray[Any], leaf: Any) -> NDArray[Any]:
+    """Length 0 in the template stands for any length."""
+    shape = (len(array), *leaf.shape[1:]) if leaf.shape[:1] == (0,) else leaf.shape
+    if array.shape != shape or array.dtype != leaf.dtype:
+        raise ValueError
+    return array
 
 
 def _decode(

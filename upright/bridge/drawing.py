@@ -29,9 +29,7 @@ class Drawing:
     def __init__(self, task: Any, mode: str) -> None:
         name = getattr(task, "drawn_by", None)
         if name is None:
-            raise UprightError(
-                f"task {task.spec.task!r} has no picture: it has no `drawn_by`"
-            )
+            raise UprightError(f"task {task.spec.task!r} has no picture: it has no `drawn_by`")
         original: Any = gym.make(name, render_mode=mode, disable_env_checker=True)
         self._original = original.unwrapped
         assert task.spec.dt, "a native task knows its sampling time"

@@ -20,16 +20,18 @@ class Speed:
 def check(speed: Speed, steps: float, seeds: int) -> list[Finding]:
     """`steps`: the budget of each seed."""
     seconds = steps * seeds / speed.training
-    time = f"{seeds} seeds take about {_duration(seconds)}, evaluations apart"
+    who = "1 seed takes" if seeds == 1 else f"{seeds} seeds take"
+    time = f"{who} about {_duration(seconds)}, evaluations apart"
     if speed.compiled:
         text = f"{speed.training:,.0f} steps/s, task and learner in one compiled loop; {time}"
         return [Finding("speed", "fine", text)]
     # What the environment does not take of the seconds for a step, the learner does.
     each = speed.training / min(speed.cores, seeds)
     share = min(0.99, each / speed.environment)
+    cores = "1 core" if speed.cores == 1 else f"{speed.cores} cores"
     seen = (
         f"environment {speed.environment:,.0f} steps/s, learner {each / (1 - share):,.0f},"
-        f" together {speed.training:,.0f} on {speed.cores} cores: {time}"
+        f" together {speed.training:,.0f} on {cores}: {time}"
     )
     if share > 0.5 and seconds > _LONG:
         return [

@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a controller with many seeds: upright train CartPole-v1",
     "doctor": "look for what is wrong with a task, before training: a fix for each finding",
     "resume": "go on with a run, after Ctrl-C, a power cut, or for more steps",
+    "merge": "join runs with other seeds, say from two machines, into one",
     "evaluate": "greedy episodes in Gymnasium: mean and worst return",
     "play": "watch a policy: in a window, as GIF or MP4",
     "plot": "learning curve of a run: every seed, mean, interquartile mean",

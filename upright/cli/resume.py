@@ -1,11 +1,13 @@
 """`upright resume`."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
 
-from upright.cli import console
+from upright.cli import console, run_tables
+from upright.runs.provenance import command_line
 from upright.training.train import resume
 
 
@@ -13,8 +15,9 @@ from upright.training.train import resume
 class Command:
     """Goes on with a run that was interrupted, as if it had not been; or with a larger budget.
 
-    Whatever ended it, a power cut included: the newest checkpoint is where it goes on. The result
-    is the same, bit for bit, on the same machine and with the same versions.
+    Whatever ended it, a power cut included: each seed goes on from its newest checkpoint. The
+    result is the same, bit for bit, on the same machine and with the same versions. Seeds that
+    another process is training are left to it.
     """
 
     # run folder
@@ -29,7 +32,7 @@ class Command:
     render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
 
     def __call__(self) -> None:
-        with console.Training() as display:
+        with command_line(sys.argv), console.Training() as display:
             run = resume(
                 self.run,
                 steps=self.steps,
@@ -38,4 +41,4 @@ class Command:
                 render=self.render,
                 watch=display.update,
             )
-        console.end_training(run)
+        run_tables.end_training(run)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from upright.cli import console
+from upright.cli import run_tables
 from upright.runs import find_runs
 
 
@@ -19,6 +19,6 @@ class Command:
 
     def __call__(self) -> None:
         runs, complaints = find_runs(self.folder)
-        console.print_runs(runs, self.folder)
+        run_tables.print_runs(runs, self.folder)
         for complaint in complaints:
             print(f"left out: {complaint}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from upright.cli import console
+from upright.cli import console, run_tables
 from upright.runs import Run, open_run_or_policy
 
 
@@ -19,7 +19,7 @@ class Command:
     def __call__(self) -> None:
         target = open_run_or_policy(self.target)
         if isinstance(target, Run):
-            console.print_settings(target)
-            console.print_run(target)
+            run_tables.print_settings(target)
+            run_tables.print_run(target)
         else:
             console.print_policy(target)

@@ -1,5 +1,6 @@
 """`upright train`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -8,9 +9,11 @@ from typing import Annotated, Literal
 import tyro
 
 from upright.agents.dqn import DQN
-from upright.cli import console
-from upright.training.presets import find_preset
-from upright.training.train import CHECKPOINT_STEPS, train
+from upright.agents.presets import find_preset
+from upright.cli import console, run_tables
+from upright.runs.provenance import command_line
+from upright.training.config import CHECKPOINT_STEPS
+from upright.training.train import train
 
 
 @dataclass(frozen=True)
@@ -31,23 +34,25 @@ class Command:
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # budget for each seed [episodes], instead of --steps
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    # between two greedy evaluations of a seed [steps]; if none is given: 1000, or stepwise 2000
+    # between two greedy evaluations of a seed [steps]; if none is given: 1000, or hosted 2000
     evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    # fixed start states of an evaluation [episodes]; if none is given: 50, or stepwise 10
+    # fixed start states of an evaluation [episodes]; if none is given: 50, or hosted 10
     evaluation_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     checkpoint_every: int = CHECKPOINT_STEPS  # between two checkpoints [steps of each seed]
-    # fused: environment and agent in one compiled loop, for native tasks; stepwise: Gymnasium's
-    # environment; auto: fused where possible
-    driver: Literal["auto", "fused", "stepwise"] = "auto"
-    # show the first seed in a window while it learns, stepwise
+    # compiled: environment and agent in one loop, for native tasks; hosted: Gymnasium's
+    # environment; auto: compiled where possible
+    runner: Literal["auto", "compiled", "hosted"] = "auto"
+    # show the first seed in a window while it learns, hosted
     render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
     # run folder, must not exist or be empty; if none is given: runs/TASK-PRESET-DATE
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    # add these seeds to the run in --out, while other processes may be training its others
+    join: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     # settings of the agent, DQN; their defaults are the preset's
     agent: DQN = field(default_factory=DQN)
 
     def __call__(self) -> None:
-        with console.Training() as display:
+        with command_line(sys.argv), console.Training() as display:
             run = train(
                 self.task,
                 preset=self.preset,
@@ -58,12 +63,13 @@ class Command:
                 evaluate_every=self.evaluate_every,
                 evaluation_episodes=self.evaluation_episodes,
                 checkpoint_every=self.checkpoint_every,
-                driver=self.driver,
+                runner=self.runner,
                 render=self.render,
                 out=self.out,
+                join=self.join,
                 watch=display.update,
             )
-        console.end_training(run)
+        run_tables.end_training(run)
 
 
 def default(arguments: Sequence[str]) -> Command:

@@ -63,7 +63,7 @@ def _averages(run: Run, seeds: Sequence[int], axis: str) -> tuple[list[_Curve], 
     Many episodes are averaged in bins of equal number, the window.
     """
     table = run.table("episodes")
-    diverged = {result["seed"] for result in run.results if result["state"] == "diverged"}
+    diverged = {result.seed for result in run.results if result.state == "diverged"}
     masks = {seed: table["seed"] == seed for seed in seeds}
     curves = {seed: (table[axis][mask], table["return"][mask]) for seed, mask in masks.items()}
     for seed, (x, _) in curves.items():
@@ -133,7 +133,7 @@ def plot(
         )
     seeds = run.seeds if seed is None else [seed]
     folder = Path(folder) if folder is not None else run.path / "figures"
-    solved = run.info["spec"]["solved_return"]
+    solved = run.spec.solved_return
     episodes, steps = by_episode(run, seeds), by_step(run, seeds)
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -146,7 +146,7 @@ def plot(
         *left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4
     )
     who = f", seed {seeds[0]}" if len(seeds) == 1 else ""
-    title = f"{run.info['config']['task']}, preset {run.preset}{who}"
+    title = f"{run.info.config.task}, preset {run.preset}{who}"
     figure.suptitle(title, fontsize="medium")
     name = "curve" if seed is None else f"curve-seed-{seed:02d}"
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg")]

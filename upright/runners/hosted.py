@@ -263,7 +263,7 @@ class HostedGroup:
             if finite:
                 policy = self._agent.to_policy(agent, self._spec)
                 try:
-                    returns, _ = self._evaluation.run(policy, self._cancelled)
+                    returns = self._evaluation.run(policy, self._cancelled).returns
                 except Stopped:
                     pass  # it is made up for after a resume
                 except UprightError as failure:

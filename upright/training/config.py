@@ -1,15 +1,27 @@
 """What is asked of a training."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from upright.agents.dqn import DQN
+from upright.agents import agent_from_dict, agent_to_dict
+from upright.agents.agent import Agent
+from upright.agents.presets import find_preset
 from upright.errors import UprightError
-from upright.training.seeds import check_seeds
+from upright.runs.folder import RunConfig
+from upright.tasks import NAMES
+from upright.training.seeds import check_seeds, read_seeds
 
-Drivers = Literal["fused", "stepwise"]
+Runners = Literal["compiled", "hosted"]
+
+ROW_STEPS = 1000  # between two rows of averages for each seed, and in one segment at most
+CHECKPOINT_STEPS = 10_000
+# Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
+_EVALUATIONS = {"compiled": (1000, 50), "hosted": (2000, 10)}  # every so many steps, of episodes
+# What no result depends on, apart from the seeds, which each depend on themselves alone.
+_LABELS = {"preset", "seeds", "checkpoint_every"}
+_BUDGET = {"steps", "episodes"}
 
 
 @dataclass(frozen=True)
@@ -17,9 +29,9 @@ class Config:
     """Checked when it is made; written into run.json."""
 
     task: str
-    driver: Drivers
+    runner: Runners
     preset: str
-    agent: DQN
+    agent: Agent
     seeds: tuple[int, ...]
     steps: int | None  # budget for each seed: steps of the environment,
     episodes: int | None  # or episodes
@@ -28,8 +40,8 @@ class Config:
     checkpoint_every: int  # steps between checkpoints
 
     def __post_init__(self) -> None:
-        if self.driver not in get_args(Drivers):
-            raise UprightError(f"no task {self.task!r} with driver {self.driver!r}")
+        if self.runner not in get_args(Runners):
+            raise UprightError(f"runner is {self.runner!r}; it must be compiled or hosted")
         if self.steps is not None and self.episodes is not None:
             raise UprightError("both steps and episodes are given; a training has one budget")
         counts = ("evaluate_every", "evaluation_episodes", "checkpoint_every")
@@ -39,37 +51,112 @@ class Config:
                 raise UprightError(
                     f"{name} is {value}; it must be a whole number from 1 on, below 2^31"
                 )
-        if self.steps is not None and self.steps <= self.agent.warmup_steps:
-            raise UprightError(
-                f"steps is {self.steps}, but learning starts after {self.agent.warmup_steps} steps"
-                " (agent.warmup_steps)"
-            )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    def settings(self) -> dict[str, Any]:
-        """All that a result depends on, apart from the budget: plain JSON values."""
-        values = json.loads(json.dumps(self.to_dict()))
-        budget = ("steps", "episodes", "checkpoint_every")
-        return {name: value for name, value in values.items() if name not in budget}
+    def record(self) -> RunConfig:
+        """As it is written."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        agent = json.loads(json.dumps(agent_to_dict(self.agent)))
+        return RunConfig(**{**values, "agent": agent})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`, after JSON. Raises UprightError on anything else."""
+    def from_record(cls, record: RunConfig) -> "Config":
+        """The inverse. A setting that the agent did not have yet gets its default.
+
+        Raises UprightError where the values are none.
+        """
+        values: dict[str, Any] = {name.name: getattr(record, name.name) for name in fields(record)}
+        values["agent"] = agent_from_dict(record.agent)
+        values["seeds"] = check_seeds(record.seeds)
+        return cls(**values)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result of a seed depends on, apart from the budget: plain JSON values."""
+        values = asdict(self.record())
+        return {n: value for n, value in values.items() if n not in _LABELS | _BUDGET}
+
+    def with_settings(self, settings: dict[str, Any]) -> "Config":
+        """This one with the settings of a checkpoint. Raises UprightError where they are none."""
         try:
-            agent = agent_from_dict(values["agent"])
-            plain: dict[str, Any] = {**values, "agent": agent}
-            plain["seeds"] = check_seeds(values["seeds"])
-            return cls(**plain)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, UprightError):
-                raise
-            raise UprightError(f"its configuration cannot be read ({error})") from None
+            return Config.from_record(replace(self.record(), **settings))
+        except TypeError:
+            raise UprightError("settings of another version of upright") from None
+
+    def with_budget(self, steps: int | None, episodes: int | None) -> "Config":
+        """With a budget of the same kind, as large or larger; raises UprightError for another."""
+        config = self
+        for name, value in (("steps", steps), ("episodes", episodes)):
+            before = getattr(self, name)
+            if value is None:
+                continue
+            if before is None:
+                other = "steps" if name == "episodes" else "episodes"
+                raise UprightError(f"this run's budget is in {other}; use --{other}")
+            if value < before:
+                raise UprightError(f"{name} is {value}; the run has {before} already")
+            config = replace(config, **{name: value})
+        return config
+
+    def differences(self, other: "Config") -> list[str]:
+        """What a result depends on and is not the same, e.g. "gamma is 0.9 and 0.99"."""
+        mine, theirs = (config.flat() for config in (self, other))
+        names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+        return [f"{name} is {_say(mine, name)} and {_say(theirs, name)}" for name in names]
+
+    def flat(self) -> dict[str, Any]:
+        """Settings and budget, those of the agent among them."""
+        values: dict[str, Any] = self.settings()
+        agent = values.pop("agent")
+        budget = {"steps": self.steps, "episodes": self.episodes}
+        return {**values, **budget, "agent": agent.pop("name"), **agent}
+
+    def changes(self) -> tuple[str, ...]:
+        """The agent's settings that are not the preset's, e.g. "gamma 0.9"."""
+        usual, mine = agent_to_dict(find_preset(self.preset).agent), agent_to_dict(self.agent)
+        return tuple(f"{name} {value}" for name, value in mine.items() if value != usual.get(name))
 
 
-def agent_from_dict(values: Mapping[str, Any]) -> DQN:
-    """The inverse of `dataclasses.asdict`, after JSON. Raises KeyError, TypeError or ValueError."""
-    settings: dict[str, Any] = {**values, "hidden": tuple(values["hidden"])}
-    return DQN(**settings)
+def plan(
+    task: str,
+    *,
+    preset: str = "default",
+    agent: Agent | None = None,
+    seeds: int | str | Iterable[Any] = 20,
+    steps: int | None = None,
+    episodes: int | None = None,
+    evaluate_every: int | None = None,
+    evaluation_episodes: int | None = None,
+    checkpoint_every: int = CHECKPOINT_STEPS,
+    runner: Literal["auto", "compiled", "hosted"] = "auto",
+    render: Literal["human"] | None = None,
+) -> Config:
+    """The training that is meant, what was left open filled in; arguments as of `train`.
+
+    Raises UprightError on bad input.
+    """
+    chosen = find_preset(preset)
+    if steps is None and episodes is None:
+        steps, episodes = chosen.steps, chosen.episodes
+    if runner != "hosted":
+        task = task.removeprefix("upright/")  # the same task, as Gymnasium knows it
+    if runner == "auto":
+        runner = "compiled" if task in NAMES and not render else "hosted"
+    if render and runner == "compiled":
+        raise UprightError("the compiled runner cannot show a window; leave --runner out")
+    every, each = _EVALUATIONS[runner]
+    return Config(
+        task=task,
+        runner=runner,
+        preset=preset,
+        agent=agent or chosen.agent,
+        seeds=read_seeds(seeds),
+        steps=steps,
+        episodes=episodes,
+        evaluate_every=every if evaluate_every is None else evaluate_every,
+        evaluation_episodes=each if evaluation_episodes is None else evaluation_episodes,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def _say(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    return "not given" if value is None else str(value)

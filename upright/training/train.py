@@ -1,12 +1,10 @@
 """Training: from a task and settings to a run folder with a kept policy for each seed."""
 
 import itertools
-import json
 import re
-import sys
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,43 +12,38 @@ from typing import Any, Literal
 
 import jax
 
-from upright.agents.dqn import DQN
-from upright.errors import UprightError
-from upright.runs import Run, RunWriter
-from upright.tasks import NAMES
-from upright.training import engine, machine
-from upright.training.config import Config
-from upright.training.doctor import cheap_checks
-from upright.training.drivers import make_driver
-from upright.training.fleet import Driver
+from upright.agents.agent import Agent
+from upright.checks import ends
+from upright.errors import UprightError, UprightWarning, VersionError
+from upright.runners import jit
+from upright.runners.runner import Runner
+from upright.runs import Run, provenance
+from upright.runs.checkpoint import Checkpoint
+from upright.runs.folder import RunInfo, SeedInfo, name_seeds
+from upright.runs.writer import RunWriter
+from upright.training.config import CHECKPOINT_STEPS, Config, plan
 from upright.training.interrupt import Interrupt
-from upright.training.presets import find_preset
-from upright.training.records import Status, Watch
-from upright.training.seeds import read_seeds
-from upright.training.session import Session
-
-CHECKPOINT_STEPS = 10_000
-# Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
-_EVALUATIONS = {  # every so many steps, of so many episodes
-    "fused": (1000, 50),
-    "stepwise": (2000, 10),
-}
+from upright.training.progress import Status, Watch
+from upright.training.runners import make_runner
+from upright.training.seed_run import SeedRun
+from upright.training.trainer import Trainer
 
 
 def train(
     task: str = "CartPole-v1",
     *,
     preset: str = "default",
-    agent: DQN | None = None,
+    agent: Agent | None = None,
     seeds: int | str | Iterable[Any] = 20,
     steps: int | None = None,
     episodes: int | None = None,
     evaluate_every: int | None = None,
     evaluation_episodes: int | None = None,
     checkpoint_every: int = CHECKPOINT_STEPS,
-    driver: Literal["auto", "fused", "stepwise"] = "auto",
+    runner: Literal["auto", "compiled", "hosted"] = "auto",
     render: Literal["human"] | None = None,
     out: str | Path | None = None,
+    join: bool = False,
     watch: Watch | None = None,
 ) -> Run:
     """Trains one agent for each seed and returns the run.
@@ -61,48 +54,49 @@ def train(
     `agent` and the budget (`steps` or `episodes` for each seed): the preset's unless given.
     `evaluate_every`: steps between two greedy evaluations, of `evaluation_episodes` episodes each;
     by default 1000 and 50, where Gymnasium does the steps 2000 and 10.
-    `checkpoint_every`: steps between two checkpoints, from which `resume` goes on.
-    `driver`: "fused" (native tasks only: all in one compiled loop) or "stepwise" (Gymnasium).
-    `render`: "human" shows the first seed in a window while it learns, stepwise.
+    `checkpoint_every`: steps between two checkpoints of a seed, from which `resume` goes on.
+    `runner`: "compiled" (native tasks only: all in one compiled loop) or "hosted" (Gymnasium).
+    `render`: "human" shows the first seed in a window while it learns, hosted.
     `out`: the run folder, which must not exist or be empty; by default runs/TASK-PRESET-DATE.
+    `join`: `out` is a run to which these seeds are added, while others may be training its own.
     `watch`: is called with the `Status`, some times a second, from any thread.
 
     Ctrl-C ends in order: the run then holds all that was learned. If the environment of a seed
     fails, the others go on, and the run's status is "failed". Raises UprightError on bad input,
     before anything is written.
     """
-    chosen = find_preset(preset)
-    if steps is None and episodes is None:
-        steps, episodes = chosen.steps, chosen.episodes
-    if driver != "stepwise":
-        task = task.removeprefix("upright/")  # the same task, as Gymnasium knows it
-    if driver == "auto":
-        driver = "fused" if task in NAMES and not render else "stepwise"
-    if render and driver == "fused":
-        raise UprightError("the fused driver cannot show a window; leave --driver out")
-    every, each = _EVALUATIONS[driver]
-    config = Config(
-        task=task,
-        driver=driver,
+    config = plan(
+        task,
         preset=preset,
-        agent=agent or chosen.agent,
-        seeds=read_seeds(seeds),
+        agent=agent,
+        seeds=seeds,
         steps=steps,
         episodes=episodes,
-        evaluate_every=every if evaluate_every is None else evaluate_every,
-        evaluation_episodes=each if evaluation_episodes is None else evaluation_episodes,
+        evaluate_every=evaluate_every,
+        evaluation_episodes=evaluation_episodes,
         checkpoint_every=checkpoint_every,
+        runner=runner,
+        render=render,
     )
+    if join and out is None:
+        raise UprightError("join needs the run to join; give its folder with --out")
+    path = Path(out) if out is not None else _default_folder(config)
     watch = watch or (lambda status: None)
     with _running(watch) as interrupt:
-        ready = make_driver(config, render)
-        path = Path(out) if out is not None else _default_folder(config)
-        with RunWriter.create(path, _describe(config, ready)) as writer:
-            for finding in cheap_checks(config, ready.spec):
-                writer.warn(f"{finding.seen}; {finding.fix}")
-            session = Session(config, ready, writer, interrupt, watch)
-            session.learn()
-            session.judge()
+        ready = make_runner(config, render)
+        noticed = _review(config, ready)
+        if join:
+            _check_same(path, config, ready)
+            opened = RunWriter.join(path, config.seeds)
+        else:
+            opened = RunWriter.create(path, _describe(config, ready, noticed))
+        with opened as run:
+            for text in noticed:
+                warnings.warn(text, UprightWarning, stacklevel=2)
+            parts = [SeedRun(config, run, writer) for writer in run.seeds.values()]
+            for seed in parts:
+                seed.begin()
+            Trainer(config, ready, run, parts, interrupt, watch).train({})
     return Run(path)
 
 
@@ -117,6 +111,7 @@ def resume(
 ) -> Run:
     """Goes on with a run, as if it had never been interrupted, and returns it.
 
+    Seeds that another process is training are left to it.
     `steps` or `episodes`: another budget for each seed, of the kind that the run has.
     `task`: the run's; needed if its id names a module, which is imported only if you say so.
     `render`, `watch`: as in `train`.
@@ -125,42 +120,81 @@ def resume(
     """
     path = Path(run)
     watch = watch or (lambda status: None)
-    with _running(watch) as interrupt, RunWriter.reopen(path) as writer:
-        before = Config.from_dict(writer.info["config"])
-        config = _same_or_larger(before, steps, episodes)
-        if config == before and writer.info["status"] == "finished":
-            raise UprightError(f"{path}: is finished; --steps or --episodes gives it more to do")
-        if task not in (None, config.task):
-            raise UprightError(f"{path}: its task is {config.task}, not {task}")
-        if ":" in config.task and not task:
-            module = config.task.partition(":")[0]
-            raise UprightError(
-                f"{path}: its task is in the module {module!r}; if you trust it: --task"
-                f" {config.task}"
-            )
-        ready = make_driver(config, render)
-        if json.loads(json.dumps(ready.spec.to_dict())) != writer.info["spec"]:
+    before = Config.from_record(Run(path).info.config)
+    config = before.with_budget(steps, episodes)
+    with (
+        _running(watch) as interrupt,
+        RunWriter.resume(path, partial(_is_unfinished, config)) as writer,
+    ):
+        if not writer.seeds and not writer.others:
+            raise UprightError(f"{path}: already finished; give a larger budget with --steps")
+        others = f"another process is writing {name_seeds(writer.others)}" if writer.others else ""
+        if not writer.seeds:
+            raise UprightError(f"{path}: {others}; nothing is left to do here")
+        _check_task(path, config, task)
+        ready = make_runner(config, render)
+        if ready.spec != Run(path).spec:
             raise UprightError(f"{path}: {config.task} is not the same task any more (spec)")
-        session = Session(config, ready, writer, interrupt, watch)
-        session.restore()
-        writer.info.setdefault("resumed", []).append(
-            {
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "command": sys.argv,
-                "at_steps": session.steps,
-                **machine.describe(),
-            }
-        )
-        writer.save_info(status="running", config=config.to_dict(), results=[])
-        session.learn()
-        session.judge()
+        if others:
+            warnings.warn(f"{path}: {others}; it is left to it", UprightWarning, stacklevel=2)
+        parts = [SeedRun(config, writer, seed) for seed in writer.seeds.values()]
+        found = _read_checkpoints(parts, ready.template())
+        if config != before:
+            writer.save_budget(config.steps, config.episodes)
+        states: dict[int, Any] = {}
+        for seed in found:
+            if checkpoint := found[seed]:
+                seed.restore(checkpoint)
+                states[seed.seed] = checkpoint.state
+            else:
+                seed.begin()
+        writer.refresh_best()
+        Trainer(config, ready, writer, list(found), interrupt, watch).train(states)
     return Run(path)
+
+
+def _read_checkpoints(seeds: list[SeedRun], template: Any) -> dict[SeedRun, Checkpoint | None]:
+    """Of the seeds that can go on. A damaged checkpoint costs its seed, and no other.
+
+    Raises UprightError, and changes nothing, if none can.
+    """
+    found: dict[SeedRun, Checkpoint | None] = {}
+    lost: dict[SeedRun, UprightError] = {}
+    for seed in seeds:
+        try:
+            found[seed], complaints = seed.read_checkpoint(template)
+        except VersionError:
+            raise  # nothing is wrong with it
+        except UprightError as error:
+            lost[seed] = error
+            continue
+        if complaints:
+            text = f"{'; '.join(complaints)}; an older checkpoint is used"
+            warnings.warn(text, UprightWarning, stacklevel=3)
+            seed.writer.warn(text)
+    for seed, error in lost.items():
+        if not found:
+            raise error
+        text = f"seed {seed.seed} cannot go on: {error}"
+        warnings.warn(text, UprightWarning, stacklevel=3)
+        seed.writer.save_info(state="failed", error=str(error))
+    return found
+
+
+def _is_unfinished(config: Config, seed: SeedInfo) -> bool:
+    """Whether there is something left to do for a budget."""
+    if seed.state not in ("finished", "diverged"):
+        return True
+    if seed.kept and not seed.final_evaluation:
+        return True
+    spent = seed.steps >= (config.steps or 0) and seed.episodes >= (config.episodes or 0)
+    return seed.state == "finished" and not spent
 
 
 @contextmanager
 def _running(watch: Watch) -> Generator[Interrupt]:
     """Where Ctrl-C is heard and JAX is ready."""
-    engine.prepare()
+    jit.prepare()
     with Interrupt(partial(watch, Status("stopping", 0.0))) as interrupt:
         try:
             yield interrupt
@@ -168,34 +202,53 @@ def _running(watch: Watch) -> Generator[Interrupt]:
             if "memory" not in str(error):
                 raise
             raise UprightError(
-                "not enough memory for a network, batch or replay so large"
+                "out of memory; a smaller network or batch, less that an agent keeps (see"
+                " --agent.* in upright train --help), or fewer --seeds"
             ) from None
 
 
-def _same_or_larger(config: Config, steps: int | None, episodes: int | None) -> Config:
-    for name, value in (("steps", steps), ("episodes", episodes)):
-        before = getattr(config, name)
-        if value is None:
-            continue
-        if before is None:
-            raise UprightError(f"the run has no budget of {name}, so {name} {value} is none for it")
-        if value < before:
-            raise UprightError(f"{name} is {value}; the run has {before} already")
-        config = replace(config, **{name: value})
-    return config
+def _review(config: Config, runner: Runner) -> list[str]:
+    """What is worth a warning. Raises UprightError where nothing would be learned."""
+    longest = runner.spec.episode_steps
+    budget = config.steps or (config.episodes or 0) * (longest or float("inf"))
+    findings = config.agent.review(budget)
+    for finding in findings:
+        if finding.severity == "problem":
+            raise UprightError(f"{finding.seen}; {finding.fix}")
+    findings += [f for f in ends.declared_limit(longest) if f.severity != "fine"]
+    return [f"{finding.seen}; {finding.fix}" for finding in findings]
 
 
-def _describe(config: Config, driver: Driver) -> dict[str, Any]:
-    """What run.json says from the beginning: what was asked, and on what."""
-    return {
-        "command": sys.argv,
-        "config": config.to_dict(),
-        "changes": _changes(config),
-        "spec": driver.spec.to_dict(),
-        "seeds": list(config.seeds),
-        "results": [],
-        **machine.describe(),
-    }
+def _check_same(path: Path, config: Config, runner: Runner) -> None:
+    """Raises UprightError unless the run is the same training, of other seeds maybe."""
+    run = Run(path)
+    if differences := Config.from_record(run.info.config).differences(config):
+        raise UprightError(f"{path}: {'; '.join(differences)} here; joined seeds need the same")
+    if run.spec != runner.spec:
+        raise UprightError(f"{path}: {config.task} is not the same task any more (spec)")
+
+
+def _check_task(path: Path, config: Config, task: str | None) -> None:
+    """Raises UprightError unless the run's task may be made."""
+    if task not in (None, config.task):
+        raise UprightError(f"{path}: its task is {config.task}, not {task}")
+    if ":" in config.task and not task:
+        module = config.task.partition(":")[0]
+        raise UprightError(
+            f"{path}: its task is in the module {module!r}; if you trust it: --task {config.task}"
+        )
+
+
+def _describe(config: Config, runner: Runner, noticed: list[str]) -> RunInfo:
+    return RunInfo(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=provenance.command(),
+        config=config.record(),
+        changes=config.changes(),
+        spec=runner.spec.to_dict(),
+        platform=provenance.describe_platform(jax.devices()[0].device_kind),
+        warnings=tuple(noticed),
+    )
 
 
 def _default_folder(config: Config) -> Path:
@@ -205,11 +258,3 @@ def _default_folder(config: Config) -> Path:
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     paths = (Path("runs") / f"{name}{number}" for number in numbers)
     return next(path for path in paths if not path.exists())
-
-
-def _changes(config: Config) -> list[str]:
-    """The agent's settings that are not the preset's, e.g. "gamma 0.9"."""
-    usual = asdict(find_preset(config.preset).agent)
-    return [
-        f"{name} {value}" for name, value in asdict(config.agent).items() if value != usual[name]
-    ]

@@ -10,22 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from upright.agents.dqn import DQN
+from upright.agents.agent import Agent
 from upright.bridge.flat import SpacesError
 from upright.bridge.spec import read_spec
-from upright.checks import delay, determinism, ends, observations, rewards, schedule, speed
+from upright.checks import delay, determinism, ends, observations, rewards, speed
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.finding import Finding
-from upright.spec import Spec
-from upright.tasks import NAMES
-from upright.training import engine
-from upright.training.config import Config
-from upright.training.drivers import find_task, make_driver
-from upright.training.fleet import NO_LIMIT, Driver, Fleet, Order, cores
-from upright.training.presets import find_preset
-from upright.training.seeds import check_seeds, read_seeds
-from upright.training.session import CHUNK
+from upright.runners import jit
+from upright.runners.runner import Runner, Segment, cores
+from upright.spec import Choice, Spec
+from upright.training.config import ROW_STEPS, Config, plan
+from upright.training.pool import Pool
+from upright.training.runners import find_task, make_runner
+from upright.training.seeds import check_seeds
 
 RANDOM_STEPS = 2000
 _SPEED_SECONDS = 2.0  # that environments may take while the speed is measured
@@ -52,24 +50,25 @@ def doctor(
     task: str = "CartPole-v1",
     *,
     preset: str = "default",
-    agent: DQN | None = None,
+    agent: Agent | None = None,
     seeds: int | str | Iterable[Any] = 20,
     steps: int | None = None,
     episodes: int | None = None,
     seed: int = 0,
     watch: Watch = lambda phase, fraction: None,
 ) -> Report:
-    """Plays 2,000 random steps, replays some, times the learner, and reports what it finds.
+    """Plays 2,000 random steps, some of them again, times the learner, and reports what it finds.
 
     `task`, `preset`, `agent`, `seeds` and the budget are those of the `train` that is meant.
     `seed`: of the random actions and the start states.
 
-    Raises UprightError on bad input. A task that exists and is not for the agent is a finding.
+    Raises UprightError on bad input. A task that exists and is not for the agent is a finding;
+    then all is checked that does not need the agent.
     """
     check_seeds([seed])
-    settings = agent or find_preset(preset).agent
-    config = _config(task, preset, settings, seeds, steps, episodes)
-    native, make = find_task(task)
+    config = plan(task, preset=preset, agent=agent, seeds=seeds, steps=steps, episodes=episodes)
+    settings = config.agent
+    native, make = find_task(config.task)
     try:
         env = make()
     except SpacesError as error:
@@ -77,82 +76,81 @@ def doctor(
     with closing(env):
         spec = native or read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
-    spaces = f"{spec.observation_size} observations, {spec.action_size} actions"
-    findings = [Finding("spaces", "fine", spaces)]
+    findings = [_spaces(spec)]
     if played.failure:
         fix = "make it play at random without an error; nothing else was checked"
         return Report(task, (*findings, Finding("environment", "problem", played.failure, fix)))
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
-    findings += determinism.check(determinism.replay(make, seed))
+    findings += determinism.check(determinism.play_again(make, seed))
+    misfit = _misfit(settings, spec)
+    if misfit:
+        return Report(task, (*findings, misfit))
+    if gamma := getattr(settings, "gamma", None):
+        findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
-    findings += schedule.check(settings, budget, int(played.lengths.max()))
+    reviewed = settings.review(budget, int(played.lengths.max()))
+    findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
     watch("timing the learner", 0.0)
     findings += _timed(config, settings, RANDOM_STEPS / played.seconds, budget)
     return Report(task, tuple(findings))
 
 
-def cheap_checks(config: Config, spec: Spec) -> list[Finding]:
-    """Without having played: what `train` warns of."""
-    longest = float("inf") if spec.episode_steps is None else spec.episode_steps
-    budget = float(config.steps or (config.episodes or 0) * longest)
-    findings = [*schedule.check(config.agent, budget), *ends.declared_limit(spec.episode_steps)]
-    return [finding for finding in findings if finding.severity != "fine"]
+def _spaces(spec: Spec) -> Finding:
+    """What goes in and what comes out."""
+    action = spec.action
+    if isinstance(action, Choice):
+        actions = f"{action.count} actions to choose from"
+    else:
+        actions = f"{action.count} continuous action{'' if action.count == 1 else 's'}"
+    return Finding("spaces", "fine", f"{spec.observation_size} observations, {actions}")
 
 
-def _config(
-    task: str,
-    preset: str,
-    agent: DQN,
-    seeds: int | str | Iterable[Any],
-    steps: int | None,
-    episodes: int | None,
-) -> Config:
-    """Of the training that is meant; checked, apart from its schedules."""
-    if steps is None and episodes is None:
-        steps, episodes = find_preset(preset).steps, find_preset(preset).episodes
-    return Config(
-        task=task,
-        driver="fused" if task in NAMES else "stepwise",
-        preset=preset,
-        agent=replace(agent, warmup_steps=0),  # one beyond the budget is a finding
-        seeds=read_seeds(seeds),
-        steps=steps,
-        episodes=episodes,
-        evaluate_every=CHUNK,
-        evaluation_episodes=50,  # as `train` does: what is compiled here is kept for it
-        checkpoint_every=CHUNK,
-    )
+def _misfit(agent: Agent, spec: Spec) -> Finding | None:
+    """Why the agent cannot learn this task, if it cannot."""
+    try:
+        agent.fits(spec)
+    except UprightError as error:
+        seen, _, fix = str(error).partition("; ")
+        return Finding("agent", "problem", seen, fix)
+    return None
 
 
-def _of_the_task(played: Recording, spec: Spec, agent: DQN) -> list[Finding]:
+def _of_the_task(played: Recording, spec: Spec, agent: Agent) -> list[Finding]:
+    # Agents may have this setting or not, and the discount, and when they begin to learn.
+    scaled = getattr(agent, "scale_observations", False)
     return [
-        *observations.check(played, spec, agent.scale_observations),
+        *observations.check(played, spec, scaled),
         *rewards.check(played),
-        *rewards.check_scale(played, agent.gamma, spec.episode_steps),
         *ends.check_termination(played),
         *ends.check_time_limit(played, spec.episode_steps),
-        *delay.check(played, spec.action_size),
+        *delay.check(played, spec.action),
     ]
 
 
-def _timed(config: Config, agent: DQN, environment: float, budget: float) -> list[Finding]:
+def _timed(config: Config, agent: Agent, environment: float, budget: float) -> list[Finding]:
     """The real thing for a moment, with as many seeds. `environment`: steps per second alone."""
-    engine.prepare()
-    compiled = config.driver == "fused"
+    jit.prepare()
+    compiled = config.runner == "compiled"
     # Each compiled seed is a piece of work of its own: more than there are cores tell no more.
     seeds = config.seeds[: cores()] if compiled else config.seeds
-    steps = CHUNK
+    steps = ROW_STEPS
     if not compiled:
         affordable = min(environment * _SPEED_SECONDS / 2, _SPEED_STEPS) / len(seeds)
-        steps = int(np.clip(affordable, 10, CHUNK))
-    warm = replace(agent, warmup_steps=min(agent.warmup_steps, steps - 1))
+        steps = int(np.clip(affordable, 10, ROW_STEPS))
     try:
-        rate = _rate(make_driver(replace(config, agent=warm)), seeds, steps)
+        rate = _rate(make_runner(replace(config, agent=_warm(agent, steps))), seeds, steps)
     except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:
         return [_failed(error)]
     measured = speed.Speed(environment, rate, min(cores(), len(seeds)), compiled)
     return speed.check(measured, budget, len(config.seeds))
+
+
+def _warm(agent: Any, steps: int) -> Agent:
+    """The agent as it is once it learns, which is then within so many steps."""
+    if not hasattr(agent, "learning_starts"):
+        return agent
+    return replace(agent, learning_starts=min(agent.learning_starts, steps - 1))
 
 
 class _FailedError(Exception):
@@ -170,23 +168,23 @@ def _failed(error: Exception) -> Finding:
     return Finding("learning", "problem", seen, fix)
 
 
-def _rate(driver: Driver, seeds: tuple[int, ...], steps: int) -> float:
+def _rate(runner: Runner, seeds: tuple[int, ...], steps: int) -> float:
     """Steps per second of all seeds together, once they learn. Raises _FailedError."""
-    with Fleet(driver.crews(seeds, None, pulse=lambda steps: False)) as fleet:
+    with Pool(runner.start(seeds, {})) as pool:
         seconds = 0.0
         for _ in ("warm up", "measure"):
             left = set(seeds)
 
-            def once(seed: int, left: set[int] = left) -> Order | None:
+            def once(seed: int, left: set[int] = left) -> Segment | None:
                 if seed not in left:
                     return None
                 left.remove(seed)
-                return Order(steps, NO_LIMIT, evaluate=False)
+                return Segment(steps)
 
             begin = time.perf_counter()
-            results = list(fleet.run(once))
+            results = list(pool.run(once))
             seconds = time.perf_counter() - begin
             for result in results:
-                if result.error or not result.healthy:
+                if result.error or not result.finite:
                     raise _FailedError(f"seed {result.seed}: {result.error or _DIVERGED}")
     return len(seeds) * steps / seconds

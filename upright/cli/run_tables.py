@@ -1,0 +1,156 @@
+"""What the commands print of runs: the table of the seeds, and where to look."""
+
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from upright.cli.console import new_table, number, out, print_over_seeds, print_pairs
+from upright.errors import UprightError
+from upright.runs import Run
+from upright.runs.folder import RunConfig, name_seeds, policy_path
+
+_NOTES = {
+    "diverged": "diverged: loss not finite",
+    "interrupted": "interrupted",
+    "failed": "failed",
+    "running": "running, or killed",
+}
+
+
+def end_training(run: Run) -> None:
+    """The table, and an exit status that a script understands."""
+    print_run(run)
+    if run.status == "interrupted":
+        sys.exit(130)  # as the shell expects of Ctrl-C; a script does not go on
+    failed = [result for result in run.results if result.error]
+    if failed:
+        first = failed[0]
+        others = f" (failed: {len(failed)} seeds)" if len(failed) > 1 else ""
+        raise UprightError(
+            f"seed {first.seed}: {first.error}{others}; fix it, then continue with:"
+            f" {_upright()} resume {_target(run)}"
+        )
+
+
+def print_run(run: Run) -> None:
+    """The table of the seeds, and where to look."""
+    table = new_table(title=f"{run.spec.task}: greedy policies")
+    for column in ("seed", "kept at step", "training evaluation", "mean return", "worst return"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for result in run.results:
+        kept, final = result.kept, result.final_evaluation
+        table.add_row(
+            str(result.seed),
+            f"{kept.step:,}" if kept else "-",
+            number(kept.mean_return) if kept else "-",
+            number(final.mean_return) if final else "-",
+            number(final.worst_return) if final else "-",
+            _NOTES.get(result.state, ""),
+        )
+    out.print(table)
+    finals = [result.final_evaluation for result in run.results if result.final_evaluation]
+    print_over_seeds([asdict(final) for final in finals])
+    _print_speed(run)
+    _print_where(run)
+
+
+def print_runs(runs: list[Run], folder: Path) -> None:
+    """A row for each run; without task and budget where the terminal is narrow."""
+    if not runs:
+        out.print(f"no runs in {folder}")
+        return
+    wide = out.width >= 110
+    table = new_table()
+    table.add_column("run", no_wrap=True, overflow="fold")  # what one copies is never cut
+    for name in ("task, preset", "budget") if wide else ():
+        table.add_column(name)
+    table.add_column("state")
+    for name in ("seeds", "mean return", "worst seed"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        config = run.info.config
+        means = [r.final_evaluation.mean_return for r in run.results if r.final_evaluation]
+        complete = means and len(means) == len(run.seeds)  # an average over some would mislead
+        diverged = sum(result.state == "diverged" for result in run.results)
+        table.add_row(
+            run.path.name,
+            *((f"{config.task}, {run.preset}", _budget(config)) if wide else ()),
+            run.status + (f", {diverged} diverged" if diverged else ""),
+            str(len(run.seeds)),
+            f"{sum(means) / len(means):.1f}" if complete else "-",
+            f"{min(means):.1f}" if complete else "-",
+        )
+    out.print(table)
+
+
+def print_settings(run: Run) -> None:
+    """What was asked, and on what machine."""
+    info, config, platform = run.info, run.info.config, run.info.platform
+    settings = dict(config.agent)
+    name = str(settings.pop("name"))
+    cores = f"{platform.cores} core{'' if platform.cores == 1 else 's'}"
+    print_pairs(
+        {
+            "run": str(run.path),
+            "task": config.task,
+            "preset": run.preset,
+            "seeds": name_seeds(run.seeds).partition(" ")[2],
+            "budget": f"{_budget(config)} for each seed",
+            name: ", ".join(f"{name} {value}" for name, value in settings.items()),
+            "started": info.started,
+            "command": " ".join(info.command) if info.command else "none: a program's",
+            "commit": platform.commit or "none",
+            "machine": f"{platform.processor}, {cores}, {platform.device}",
+            "versions": ", ".join(f"{name} {value}" for name, value in platform.versions.items()),
+        }
+    )
+
+
+def _print_speed(run: Run) -> None:
+    """Of the process that trained last."""
+    stints = [stint for result in run.results for stint in result.stints]
+    last = max(stints, key=lambda stint: stint.started, default=None)
+    if last and last.training_seconds:
+        out.print(
+            f"{last.steps:,} steps in {last.training_seconds:.1f} s:"
+            f" {last.steps / last.training_seconds:,.0f} steps/s"
+        )
+
+
+def _print_where(run: Run) -> None:
+    """The last lines: what is in the folder, what to do with it."""
+    kept = sum(policy_path(run.path, seed).exists() for seed in run.seeds)
+    path = _target(run)
+    evaluated = sum(result.final_evaluation is not None for result in run.results)
+    if evaluated < kept:
+        out.print(f"evaluated: {evaluated} of {kept} policies; all: {_upright()} evaluate {path}")
+    if run.status in ("interrupted", "running"):
+        out.print(f"continue with:         {_upright()} resume {path}")
+    if kept:
+        out.print(f"watch the best policy: {_upright()} play {path}")
+        out.print(f"learning curve:        {_upright()} plot {run.path}")
+    out.print(
+        f"{run.status}: {run.path} holds run.json, best.safetensors and seeds/"
+        f" ({kept} of {len(run.seeds)} seeds have a policy)"
+    )
+
+
+def _target(run: Run) -> str:
+    """The run on a command line; a module in its task's id is imported only if it is typed."""
+    task = run.info.config.task
+    return f"{run.path} --task {task}" if ":" in task else str(run.path)
+
+
+def _budget(config: RunConfig) -> str:
+    return f"{config.steps:,} steps" if config.steps else f"{config.episodes:,} episodes"
+
+
+def _upright() -> str:
+    """How this command was called, where it is not on the path."""
+    if shutil.which("upright"):
+        return "upright"
+    program = Path(sys.argv[0])
+    return "python -m upright" if program.name == "__main__.py" else os.path.relpath(program)

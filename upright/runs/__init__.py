@@ -1,0 +1,5 @@
+"""The run folder: what was asked, on what, and what happened; a folder for each seed."""
+
+from upright.runs.reader import Run as Run
+from upright.runs.reader import find_runs as find_runs
+from upright.runs.reader import open_run_or_policy as open_run_or_policy

@@ -1,0 +1,206 @@
+"""What a run folder holds, typed, and where each thing lies.
+
+run.json  best.safetensors
+seeds/07/ seed.json  episodes.csv  evaluations.csv  learning.csv
+          kept.safetensors  last.safetensors  checkpoints/
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from upright.errors import UprightError
+from upright.policy import Policy
+from upright.runs.provenance import Platform
+from upright.runs.typed import from_plain
+
+RUN_FORMAT, SEED_FORMAT, VERSION = "upright-run", "upright-seed", 3
+
+EPISODES = ("episode", "step", "return", "length", "terminated")
+EVALUATIONS = ("step", "episodes", "mean_return", "min_return", "max_return", "kept")
+
+State = Literal["running", "finished", "interrupted", "diverged", "failed"]
+Which = Literal["kept", "last"]  # policy of a seed: best by evaluation, or latest one evaluated
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What was asked of a training, as it is written; see `training.config.Config`."""
+
+    task: str
+    runner: str
+    preset: str
+    agent: dict[str, Any]  # its name and its settings
+    seeds: tuple[int, ...]
+    steps: int | None
+    episodes: int | None
+    evaluate_every: int
+    evaluation_episodes: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """run.json: written once; a larger budget is the only thing that changes in it."""
+
+    started: str  # when
+    command: tuple[str, ...] | None  # None where a program or a notebook asked
+    config: RunConfig
+    changes: tuple[str, ...]  # the agent's settings that are not the preset's: "gamma 0.9"
+    spec: dict[str, Any]  # of the task; see `Spec.to_dict`
+    platform: Platform
+    warnings: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return _to_json(RUN_FORMAT, self)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A policy's evaluation in the course of the training, at some step of its seed."""
+
+    step: int
+    mean_return: float
+    min_return: float
+    max_return: float
+    episodes: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Evaluated":
+        """As the policy itself tells."""
+        provenance = policy.provenance
+        if provenance.evaluation is None:
+            raise UprightError(f"the policy of seed {provenance.seed} was never evaluated")
+        return cls(step=provenance.step, **asdict(provenance.evaluation))
+
+
+@dataclass(frozen=True)
+class FinalEvaluation:
+    """Of the kept policy in Gymnasium, after the training: `Evaluation.summary`."""
+
+    mean_return: float
+    worst_return: float
+    worst_reset_seed: int
+    std_return: float
+    mean_length: float
+    episodes: int
+    cut_episodes: int = 0  # that would not end
+
+
+@dataclass(frozen=True)
+class Stint:
+    """What one process did for a seed."""
+
+    started: str  # when
+    command: tuple[str, ...] | None
+    platform: Platform
+    at_step: int  # where this seed began
+    steps: int = 0  # of all seeds of the process
+    compile_seconds: float = 0.0  # of the process, as is the next
+    training_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SeedInfo:
+    """seed.json: how far one seed is, how it ended, and who trained it."""
+
+    seed: int
+    state: State = "running"
+    steps: int = 0  # of the environment
+    episodes: int = 0  # finished
+    kept: Evaluated | None = None
+    last: Evaluated | None = None
+    final_evaluation: FinalEvaluation | None = None
+    error: str | None = None  # why it failed
+    warnings: tuple[str, ...] = ()
+    stints: tuple[Stint, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return _to_json(SEED_FORMAT, self)
+
+
+def read_run_info(run: Path) -> RunInfo:
+    """Raises UprightError if this is no run folder, a damaged one or one of another version."""
+    try:
+        return _from_json(RUN_FORMAT, RunInfo, run, "run.json")
+    except OSError as error:
+        raise UprightError(f"{run}: not a run folder (run.json: {error.strerror})") from None
+
+
+def read_seed_info(run: Path, seed: int) -> SeedInfo:
+    """Of a seed that has not begun: nothing done yet.
+
+    Raises UprightError if it is damaged, of another version or of another seed.
+    """
+    place = seed_folder(run, seed)
+    try:
+        info = _from_json(SEED_FORMAT, SeedInfo, place, "seed.json")
+    except FileNotFoundError:
+        return SeedInfo(seed)
+    except OSError as error:
+        raise UprightError(f"{place}: cannot be read ({error.strerror})") from None
+    if info.seed != seed:
+        raise UprightError(f"{place}: holds seed {info.seed}; was it renamed?")
+    return info
+
+
+def seed_folder(run: Path, seed: int) -> Path:
+    """Where one seed lies."""
+    return run / "seeds" / f"{seed:02d}"
+
+
+def policy_path(run: Path, seed: int, which: Which = "kept") -> Path:
+    """Of a seed's kept policy, or of its last one."""
+    return seed_folder(run, seed) / f"{which}.safetensors"
+
+
+def best_path(run: Path) -> Path:
+    """Of the best kept policy of all seeds."""
+    return run / "best.safetensors"
+
+
+def seeds_there(run: Path) -> list[int]:
+    """The seeds that have a folder, in order."""
+    names = (path.name for path in (run / "seeds").glob("*"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def name_seeds(seeds: Iterable[int]) -> str:
+    """ "seed 3", "seeds 0-3, 7": neighbours together."""
+    ordered = sorted(seeds)
+    spans: list[list[int]] = []
+    for seed in ordered:
+        if spans and spans[-1][1] == seed - 1:
+            spans[-1][1] = seed
+        else:
+            spans.append([seed, seed])
+    texts = (str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    return f"seed{'s' if len(ordered) > 1 else ''} {', '.join(texts)}"
+
+
+def _to_json(kind: str, info: RunInfo | SeedInfo) -> bytes:
+    header = {"format": kind, "version": VERSION}
+    return json.dumps({**header, **asdict(info)}, indent=2, allow_nan=False).encode()
+
+
+def _from_json(kind: str, info: Any, folder: Path, name: str) -> Any:
+    content = (folder / name).read_bytes()
+    try:
+        members = json.loads(content)
+        if members.pop("format") != kind:
+            raise TypeError
+        version = members.pop("version")
+        if type(version) is not int:
+            raise TypeError
+        if version == VERSION:
+            return from_plain(info, members)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UprightError(f"{folder}: {name} is damaged") from None
+    raise UprightError(
+        f"{folder}: {kind.removeprefix('upright-')} format {version}; this version of upright"
+        f" reads {VERSION}"
+    )
