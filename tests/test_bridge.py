@@ -1,26 +1,32 @@
-"""The native tasks through Gymnasium: gymnasium.make and gymnasium.make_vec."""
+"""Gymnasium in both directions: native tasks through it, and its environments for agents."""
 
 import subprocess
 import sys
 
 import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import upright.environments  # noqa: F401  registers
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from upright.bridge.flat import Flat, SpacesError, make_env
 from upright.bridge.physics import change_task
+from upright.bridge.spec import read_spec
 from upright.errors import INSTALL_RENDER, UprightError
+from upright.spec import Choice, Continuous
 from upright.tasks import NAMES, make_task
 
 CHANGED = {
     "Acrobot-v1": {"gravity": 3.7, "length_1": 1.5, "torque": 2, "rate_limits": [6.0, 12.0]},
     "CartPole-v1": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
+    "CartPoleContinuous-v0": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
+    "CartPoleSwingUp-v0": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
     "MountainCar-v0": {"gravity": 0.002, "left_wall": -1.5, "goal": 0.4},
-    "Pendulum-v1": {"gravity": 3.7, "length": 0.5, "torques": np.linspace(-1, 1, 3)},
+    "MountainCarContinuous-v0": {"gravity": 0.002, "left_wall": -1.5, "force": 0.002},
+    "Pendulum-v1": {"gravity": 3.7, "length": 0.5, "torque": 1.0},
+    "PendulumDiscrete-v1": {"gravity": 3.7, "length": 0.5, "torques": np.linspace(-1, 1, 3)},
 }
 
 
@@ -31,6 +37,21 @@ def no_display(monkeypatch):
 
 def make(name, **options):
     return gym.make(f"upright/{name}", **options)
+
+
+def some_action(env, rng):
+    space = env.action_space
+    return (
+        rng.integers(space.n)
+        if isinstance(space, Discrete)
+        else rng.uniform(space.low, space.high).astype(np.float32)
+    )
+
+
+def extremes(env):
+    """All actions of a Discrete; the two ends of a Box."""
+    space = env.action_space
+    return range(space.n) if isinstance(space, Discrete) else (space.low, space.high)
 
 
 def episode(env, seed, actions):
@@ -46,19 +67,40 @@ def episode(env, seed, actions):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("changed", [False, True])
+# Its advice for continuous actions; ours are in newtons, as its own Pendulum's in newton metres.
+@pytest.mark.filterwarnings("ignore:.*recommend using a symmetric and normalized space")
 def test_gymnasiums_checker_has_no_objection(name, changed):
     check_env(make(name, **(CHANGED[name] if changed else {})).unwrapped)
 
 
-def test_gymnasium_finds_them_by_one_string_and_without_jax():
-    program = """
-import sys, gymnasium
-gymnasium.spec("CartPole-v1")
-import upright.environments
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import upright, gymnasium",
+        "import gymnasium, upright",
+        "import upright, gymnasium; gymnasium.register_envs(upright)",
+        "import gymnasium, upright; gymnasium.register_envs(upright)",
+        "import upright; from gymnasium.spaces import Box; import gymnasium",
+    ],
+)
+def test_in_whatever_order_they_are_imported_gymnasium_finds_them(imports):
+    program = f"""
+import sys
+{imports}
 assert "jax" not in sys.modules
-env = gymnasium.make("upright.environments:upright/CartPole-v1")
+env = gymnasium.make("upright/CartPole-v1")
 assert env.reset(seed=0)[0].shape == (4,)
 """
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_gymnasium_finds_them_by_one_string():
+    program = "import gymnasium; gymnasium.make('upright:upright/CartPole-v1').reset()"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_upright_alone_does_not_import_gymnasium():
+    program = "import sys, upright; assert 'gymnasium' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -78,8 +120,8 @@ def test_a_step_is_the_native_tasks(name, changed, rng):
     env.reset(seed=5)
     for _ in range(200):
         state = env.unwrapped.state
-        action = rng.integers(env.action_space.n)
-        following, expected = step(state, jnp.int32(action))
+        action = some_action(env, rng)
+        following, expected = step(state, task.spec.action.physical(action))
         observation, reward, terminated, truncated, info = env.step(action)
         assert np.array_equal(observation, expected.observation)
         assert np.array_equal(observation, observe(following))
@@ -96,8 +138,8 @@ def test_a_step_is_the_native_tasks(name, changed, rng):
 def test_observations_stay_in_their_space_under_a_constant_push(name):
     """The observation that ends an episode included, and those that saturate."""
     env = make(name, max_episode_steps=-1).unwrapped
-    for action in range(env.action_space.n):
-        observations = episode(env, action, [action] * 300)
+    for action in extremes(env):
+        observations = episode(env, 1, [action] * 300)
         assert all(observation in env.observation_space for observation in observations)
     assert np.full(env.observation_space.shape, np.nan, np.float32) not in env.observation_space
 
@@ -114,7 +156,7 @@ def test_spaces_are_narrow_where_the_plant_saturates():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_repeats_an_episode_and_the_next_one(name, rng):
     first, second = make(name), make(name)
-    actions = rng.integers(first.action_space.n, size=50)
+    actions = [some_action(first, rng) for _ in range(50)]
     ours, theirs = episode(first, 7, actions), episode(second, 7, actions)
     assert np.array_equal(ours, theirs)
     next_one, other = first.reset()[0], first.reset(seed=8)[0]
@@ -124,13 +166,13 @@ def test_a_seed_repeats_an_episode_and_the_next_one(name, rng):
 
 
 def test_the_time_limit_is_gymnasiums_wrapper():
-    env = make("Pendulum-v1", max_episode_steps=10)
+    env = make("PendulumDiscrete-v1", max_episode_steps=10)
     assert len(episode(env, 0, [0] * 50)) == 11
     assert len(episode(env.unwrapped, 0, [0] * 300)) == 301
 
 
 def test_without_gravity_or_torque_a_pendulum_keeps_its_rate():
-    env = make("Pendulum-v1", gravity=0.0, torques=(0.0,))
+    env = make("PendulumDiscrete-v1", gravity=0.0, torques=(0.0,))
     rates = episode(env, 0, [0] * 100)[:, 2]
     assert rates[0] != 0
     assert np.array_equal(rates, np.full(101, rates[0]))
@@ -170,8 +212,8 @@ def test_every_parameter_is_a_keyword(name):
         ("CartPole-v1", {"force": (1.0,)}, "it must be a number, finite"),
         ("CartPole-v1", {"half_length": 0}, "half_length is 0; it must be above 0"),
         ("Acrobot-v1", {"dt": -0.1}, "dt is -0.1; it must be above 0"),
-        ("Pendulum-v1", {"torques": ()}, "it must be numbers, finite"),
-        ("Pendulum-v1", {"torques": (1, "2")}, "it must be numbers, finite"),
+        ("PendulumDiscrete-v1", {"torques": ()}, "it must be numbers, finite"),
+        ("PendulumDiscrete-v1", {"torques": (1, "2")}, "it must be numbers, finite"),
         ("Pendulum-v1", {"start": (1, 2, 3)}, "start is (1, 2, 3); it must be 2 numbers"),
         ("Pendulum-v1", {"start": 1.0}, "it must be 2 numbers"),
     ],
@@ -191,11 +233,17 @@ def test_wrong_use_is_told():
     env.reset(seed=0)
     with pytest.raises(UprightError, match="action is 2; it must be an integer from 0 to 1"):
         env.step(2)
+    continuous = make("Pendulum-v1").unwrapped
+    continuous.reset(seed=0)
+    for action in (np.zeros(2), [np.nan], 1.0):
+        with pytest.raises(UprightError, match="it must be 1 finite numbers"):
+            continuous.step(action)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_gymnasiums_and_changes(name):
-    env, original = make(name, render_mode="rgb_array"), gym.make(name, render_mode="rgb_array")
+    env = make(name, render_mode="rgb_array")
+    original = gym.make(make_task(name).drawn_by, render_mode="rgb_array")
     env.reset(seed=1)
     original.reset(seed=1)
     before = env.render()
@@ -203,7 +251,7 @@ def test_a_picture_is_gymnasiums_and_changes(name):
     assert np.array_equal(before, original.render())
     assert len(np.unique(before)) > 2
     for _ in range(5):
-        env.step(0)
+        env.step(extremes(env)[0])
     assert not np.array_equal(before, env.render())
     assert env.metadata["render_fps"] == pytest.approx(1 / make_task(name).spec.dt)
     env.close()
@@ -254,6 +302,7 @@ def test_a_vector_is_as_many_single_environments(name, mode, rng):
     options = {"max_episode_steps": 15, **CHANGED[name]}
     ours = gym.make_vec(f"upright/{name}", num_envs=4, autoreset_mode=mode, **options)
     theirs = SyncVectorEnv([lambda: make(name, **options)] * 4, autoreset_mode=mode)
+    single = make(name, **options)
     for space in ("observation_space", "action_space", "single_observation_space"):
         assert getattr(ours, space) == getattr(theirs, space)
     assert ours.metadata["autoreset_mode"] is mode
@@ -264,7 +313,7 @@ def test_a_vector_is_as_many_single_environments(name, mode, rng):
             if step == 5:  # from here on they end at different times
                 mask = np.array([True, False, True, False])
                 assert_same(*(e.reset(options={"reset_mask": mask}) for e in (ours, theirs)))
-            actions = rng.integers(ours.single_action_space.n, size=4)
+            actions = np.array([some_action(single, rng) for _ in range(4)])
             results = [envs.step(actions) for envs in (ours, theirs)]
             assert_same(*results)
             ended = results[0][2] | results[0][3]
@@ -288,10 +337,10 @@ def test_what_a_vector_returned_belongs_to_the_caller():
 
 
 def test_a_vector_without_a_limit_goes_on():
-    envs = gym.make_vec("upright/Pendulum-v1", num_envs=2, max_episode_steps=-1)
+    envs = gym.make_vec("upright/PendulumDiscrete-v1", num_envs=2, max_episode_steps=-1)
     envs.reset(seed=0)
     assert not any(envs.step([0, 0])[3].any() for _ in range(250))
-    limited = gym.make_vec("upright/Pendulum-v1", num_envs=2)
+    limited = gym.make_vec("upright/PendulumDiscrete-v1", num_envs=2)
     limited.reset(seed=0)
     truncated = [limited.step([0, 0])[3].all() for _ in range(201)]
     assert np.flatnonzero(truncated).tolist() == [199]
@@ -323,3 +372,94 @@ def test_wrong_use_of_a_vector_is_told():
     for mask in ([True, False], np.zeros(2, bool), np.ones(3, bool), np.ones(2)):
         with pytest.raises(UprightError, match="it must be a NumPy array of 2 bools, one of them"):
             envs.reset(options={"reset_mask": mask})
+
+
+def test_a_continuous_action_beyond_its_bounds_is_the_bound():
+    for vector in (False, True):
+        after = []
+        for torque in (2.0, 5.0):
+            env = gym.make_vec("upright/Pendulum-v1", 1) if vector else make("Pendulum-v1")
+            env.reset(seed=0)
+            after.append(env.step([[torque]] if vector else [torque])[0])
+        assert np.array_equal(*after)
+
+
+class Boxed(gym.Env):
+    """Observes the action that it was given, and the number of its steps."""
+
+    observation_space = Box(-np.inf, np.inf, (5,))
+
+    def __init__(self, action_space):
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(5, np.float32), {}
+
+    def step(self, action):
+        assert action in self.action_space
+        return np.append(np.ravel(action), 1.0).astype(np.float32), 0.0, False, False, {}
+
+
+@pytest.fixture
+def boxed(monkeypatch):
+    """Makes the environment for agents of one with this action space."""
+
+    def make(space, action=None):
+        spec = gym.envs.registration.EnvSpec("Boxed-v0", lambda: Boxed(space))
+        monkeypatch.setitem(gym.registry, "Boxed-v0", spec)
+        return make_env("Boxed-v0", action)
+
+    return make
+
+
+def test_an_agent_gives_a_vector_where_the_environment_wants_an_array(boxed):
+    low, high = np.array([[-1, 0], [-2, -3]]), np.array([[1, 2], [0, 3]])
+    env = boxed(Box(low.astype(np.float32), high.astype(np.float32)))
+    spec = read_spec(env, "Boxed-v0")
+    assert isinstance(spec.action, Continuous)
+    assert [(c.name, c.minimum, c.maximum) for c in spec.action.channels] == [
+        ("action[0, 0]", -1, 1),
+        ("action[0, 1]", 0, 2),
+        ("action[1, 0]", -2, 0),
+        ("action[1, 1]", -3, 3),
+    ]
+    assert [(c.offset, c.scale) for c in spec.action.channels] == [(0, 1), (1, 1), (-1, 1), (0, 3)]
+    assert env.action_space == Box(low.ravel(), high.ravel(), dtype=np.float32)
+    env.reset()
+    np.testing.assert_array_equal(env.step([0.5, 1.5, -1.0, 2.0])[0], [0.5, 1.5, -1.0, 2.0, 1])
+    # Beyond its bounds the bound.
+    np.testing.assert_array_equal(env.step([9, -9, 9, -9])[0], [1, 0, 0, -3, 1])
+
+
+def test_a_choice_gives_its_values_to_a_continuous_environment():
+    env = make_env("Pendulum-v1", Choice("torque", "N m", (-2.0, 0.0, 2.0)))
+    assert env.action_space == Discrete(3)
+    env.reset(seed=0)
+    env.step(2)
+    assert env.unwrapped.last_u == 2.0
+
+
+def test_the_native_pendulums_are_judged_by_gymnasiums():
+    for name, space in (("Pendulum-v1", Box), ("PendulumDiscrete-v1", Discrete)):
+        env = make_env("Pendulum-v1", make_task(name).spec.action)
+        assert isinstance(env, Flat)
+        assert isinstance(env.action_space, space)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (Box(-np.inf, np.inf, (2,)), r"its action Box.* has no finite bounds; give it some with"),
+        (
+            MultiDiscrete([2, 3]),
+            r"its action is MultiDiscrete\(\[2 3\]\); agents need Discrete, or",
+        ),
+        (
+            Box(0, 255, (2,), np.uint8),
+            r"its action is Box.*uint8\); agents need Discrete, or a Box",
+        ),
+    ],
+)
+def test_an_action_that_is_no_numbers_between_bounds_is_one_line(boxed, space, message):
+    with pytest.raises(SpacesError, match=rf"^task 'Boxed-v0': [^\n]*{message}[^\n]*$"):
+        boxed(space)

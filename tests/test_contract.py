@@ -15,7 +15,6 @@ from policy_gradient import PolicyGradient
 import upright
 from upright import DQN, Channel, Choice, Continuous, Spec, UprightError, Vector
 from upright.agents import agent_from_dict, agent_to_dict
-from upright.bridge.flat import Flat
 from upright.evaluation.episodes import Episodes
 from upright.memory.transition import Transition
 from upright.runners.compiled import Compiled

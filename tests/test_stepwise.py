@@ -92,7 +92,7 @@ class Recorded(gym.Env):
     [
         ("CartPole-v1", {"gradient_steps": 1}),
         ("CartPole-v1", {"gradient_steps": 2, "target_update": "episodes", "target_interval": 3}),
-        ("Pendulum-v1", {"gradient_steps": 1}),  # its episodes end by their time limit
+        ("PendulumDiscrete-v1", {"gradient_steps": 1}),  # its episodes end by their time limit
     ],
 )
 def test_the_same_transitions_give_the_same_agent_through_both_drivers(
@@ -371,8 +371,8 @@ BOX = gym.spaces.Box(0, 1, (2,))
         ("Bad-v0", {"observation": gym.spaces.Dict({"a": BOX})}, "Dict.*FlattenObservation"),
         ("Bad-v0", {"observation": gym.spaces.Tuple([BOX])}, "Tuple.*FlattenObservation"),
         ("Bad-v0", {"observation": gym.spaces.Discrete(4)}, r"Discrete\(4\), no Box"),
-        ("Bad-v0", {"action": BOX}, "continuous, Box.*planned"),
-        ("Bad-v0", {"action": gym.spaces.MultiDiscrete([2, 2])}, "MultiDiscrete.*needs Discrete"),
+        ("Bad-v0", {"action": BOX}, "DQN chooses among values, Bad-v0 has a continuous action"),
+        ("Bad-v0", {"action": gym.spaces.MultiDiscrete([2, 2])}, "MultiDiscrete.*need Discrete"),
         ("LunarLander-v3", {}, r"gymnasium\[box2d\]"),
         ("no_such_module:Arm-v0", {}, "no module 'no_such_module'"),
         ("Wolk-v0", {}, "did you mean Walk-v0"),
