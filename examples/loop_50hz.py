@@ -68,8 +68,7 @@ def run(machine: Machine, learner: upright.Learner, cycles: int, realtime: bool 
     observation = machine.measure()
     deadline = time.monotonic()
     for _ in range(cycles):
-        action = learner.act(observation)
-        machine.push(SPEC.action.values[action])
+        machine.push(learner.act(observation))
 
         # The pause until the next cycle is time to learn.
         if learner.steps:

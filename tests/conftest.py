@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from upright.agents.dqn import DQN
+from upright.policy import Provenance, Score
 from upright.runners import jit
 from upright.tasks import make_task
 
@@ -19,8 +20,8 @@ def untrained():
     """A random CartPole policy, and the network that it was made of."""
     agent, spec = DQN(hidden=(128, 128)), make_task("CartPole-v1").spec
     state = agent.init(jax.random.key(3), spec)
-    training = {"agent": "DQN", "seed": 3, "step": 0, "evaluation": {"mean_return": 9.0}}
-    return replace(agent.to_policy(state, spec), training=training), state
+    provenance = Provenance("DQN", seed=3, step=0, evaluation=Score(9.0, 8.0, 10.0, episodes=50))
+    return replace(agent.to_policy(state, spec), provenance=provenance), state
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_an_episode_can_be_repeated_alone_in_gymnasium(run):
         observation, _ = env.reset(seed=seed)
         total, over = 0.0, False
         while not over:
-            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            observation, reward, terminated, truncated, _ = env.step(policy.choose(observation))
             total, over = total + reward, terminated or truncated
         assert total == expected
 
@@ -131,6 +131,8 @@ def test_runs_and_show(run, call):
     status, output, _ = call("show", run[0] / "best.safetensors")
     assert status == 0
     assert "pole angular velocity" in output
+    assert "force of -10, 10 N, every 0.02 s" in output
+    assert "trained by  DQN, seed" in output
     assert "rad/s" in output
 
 

@@ -11,11 +11,11 @@ import pytest
 
 import upright
 from upright import DQN, UprightError
+from upright import diagnosis as module
 from upright.checks import speed
 from upright.errors import UprightWarning
 from upright.runs import Run
 from upright.tasks import NAMES
-from upright.training import doctor as module
 
 TASK = "Cart-v0"
 TINY = DQN(hidden=(8,), gradient_steps=1)
@@ -23,8 +23,6 @@ TINY = DQN(hidden=(8,), gradient_steps=1)
 
 class Cart(gym.Env):
     """A cart on a rail that random pushes move to and fro; a healthy task unless told otherwise."""
-
-    action_space = gym.spaces.Discrete(3)
 
     def __init__(
         self,
@@ -35,7 +33,10 @@ class Cart(gym.Env):
         delay=0,
         size=2,
         restart=lambda self: self.np_random.uniform(-0.5, 0.5, 2),
+        continuous=False,
     ):
+        box = gym.spaces.Box(-2, 4, (1,))
+        self.action_space = box if continuous else gym.spaces.Discrete(3)
         self.observation_space = gym.spaces.Box(-bound, bound, (size,))
         self.observe, self.reward, self.over, self.delay = observe, reward, over, delay
         self.restart = restart
@@ -51,7 +52,7 @@ class Cart(gym.Env):
 
     def step(self, action):
         self.waiting.append(action)
-        push = self.waiting.pop(0) - 1
+        push = float(np.ravel(self.waiting.pop(0))[0]) - 1
         self.x = self.x + np.array([0.05 * self.x[1], 0.2 * push - 0.05 * self.x[1]])
         self.steps += 1
         return np.float32(self.observe(self)), self.reward(self), *self.over(self), {}
@@ -198,6 +199,20 @@ def test_an_observed_end_of_time_is_no_time_limit(findings):
     assert found["termination"].severity == "fine"
 
 
+def test_a_continuous_task_is_checked_as_far_as_that_needs_no_agent(findings):
+    found = findings(continuous=True)
+    assert found["spaces"].seen == "2 observations, 1 continuous action"
+    assert ill(found) == {"agent": "problem"}, "DQN has to choose"
+    assert {"observations", "rewards", "delay", "determinism"} <= set(found)
+    assert {"schedule", "reward scale", "speed"}.isdisjoint(found)
+
+
+def test_a_continuous_task_that_is_not_deterministic(findings):
+    rng = np.random.default_rng()
+    found = findings(restart=lambda c: rng.uniform(-0.5, 0.5, 2), continuous=True)
+    assert found["determinism"].severity == "problem"
+
+
 def test_a_missing_time_limit(findings):
     endless = findings(limit=None, over=lambda c: (False, False))["time limit"]
     assert (endless.severity, "2000 steps" in endless.seen) == ("problem", True)
@@ -219,9 +234,10 @@ def test_non_determinism(findings):
     assert (found.severity, "reset() leaves" in found.fix) == ("problem", True)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("delay", [1, 2, 4])
-def test_a_hidden_delay_and_its_length(findings, delay):
-    found = findings(delay=delay)["delay"]
+def test_a_hidden_delay_and_its_length(findings, delay, continuous):
+    found = findings(delay=delay, continuous=continuous)["delay"]
     assert found.severity == "problem"
     assert f"{delay} step{'s' if delay > 1 else ''} late" in found.seen
     assert "into the observation" in found.fix
@@ -267,7 +283,7 @@ def test_velocities_that_are_not_observed(register, quick):
 @pytest.mark.parametrize(
     ("changes", "budget", "severity", "seen"),
     [
-        ({"warmup_steps": 900}, {"steps": 800}, "problem", "learning starts after 900"),
+        ({"learning_starts": 900}, {"steps": 800}, "problem", "learning starts after 900"),
         ({"epsilon_decay_steps": 1200}, {"steps": 600}, "advice", "epsilon is still 0.55"),
         ({"epsilon_decay_steps": 9000}, {"episodes": 10}, "advice", "epsilon is still"),
         (
@@ -276,7 +292,7 @@ def test_velocities_that_are_not_observed(register, quick):
             "advice",
             "rate is still 0.0001",
         ),
-        ({"replay_size": 20}, {"steps": 9000}, "advice", "the replay holds 20 steps"),
+        ({"replay_size": 20}, {"steps": 9000}, "advice", "replay_size holds 20 steps"),
         ({}, {"steps": 9000}, "fine", "9,000 steps"),
         ({"epsilon_start": 0.1}, {"steps": 600}, "fine", "600 steps"),
     ],
@@ -368,7 +384,7 @@ def test_train_warns_of_what_it_sees_before_it_begins(tmp_path, register):
         warnings.simplefilter("always")
         upright.train(TASK, agent=TINY, seeds=1, steps=600, out=tmp_path / "run")
     texts = [str(w.message) for w in caught if w.category is UprightWarning]
-    assert texts == Run(tmp_path / "run").info["warnings"]
+    assert texts == list(Run(tmp_path / "run").info.warnings)
     assert texts[0].startswith("epsilon is still 0.82 after the budget of 600 steps")
     assert "more --steps" in texts[0]
     assert texts[1].startswith("no time limit is declared")

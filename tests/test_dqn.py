@@ -147,7 +147,7 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
     observation = jnp.array([4.0])
     for scale, expected in ((True, [2.0, -2.0]), (False, [4.0, -4.0])):
         agent = agent_of(scale_observations=scale)
-        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC, {})
+        policy = agent.to_policy(state_of(agent, ONLINE, TARGET), SPEC)
         np.testing.assert_allclose(policy.q_values(observation), expected)
 
 

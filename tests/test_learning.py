@@ -28,7 +28,8 @@ def learned_values(probe, observations, steps=1500, **settings):
     advance = jax.jit(driver.advance)
     carry, taken, _ = advance(carry, jnp.int32(steps), jnp.int32(2**31 - 1))
     assert int(taken) == steps
-    return agent.to_policy(carry.agent, probe.spec, {}).q_values(np.array(observations)[:, None])
+    policy = agent.to_policy(carry.agent, probe.spec)
+    return policy.q_values(np.array(observations)[:, None])
 
 
 def test_a_constant_reward_is_its_own_value():

@@ -369,7 +369,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, runner, whole, limit,
     assert line.endswith(".safetensors: cannot be written (File too large)")
     run = Run(out)
     assert run.status == "failed"
-    assert run.best().training["seed"] in run.seeds
+    assert run.best().provenance.seed in run.seeds
     monkeypatch.syspath_prepend(HERE)
     run = upright.resume(out, task=task)
     assert files(run).keys() == files(whole[runner]).keys()
@@ -489,7 +489,7 @@ def test_an_environment_that_is_not_deterministic_goes_on_with_a_new_episode(
         mine = table["seed"] == seed
         assert np.array_equal(table["episode"][mine], np.arange(1, mine.sum() + 1))
         assert table["step"][mine][-1] <= 700
-        assert run.policy(seed).training["seed"] == seed
+        assert run.policy(seed).provenance.seed == seed
 
 
 def test_what_is_no_run_cannot_go_on(tmp_path, call):

@@ -198,7 +198,7 @@ def test_finite_bounds_are_the_scaling(tmp_path, register):
     register("Counting-v0", Counting)
     policy = train("Counting-v0", tmp_path / "run", steps=60).policy(5)
     assert (list(policy.offset), list(policy.scale)) == ([4], [4])
-    assert list(policy.act(np.array([[0.0], [8.0]]))) == [
+    assert list(policy.choose(np.array([[0.0], [8.0]]))) == [
         int(np.argmax(policy.q_values(np.array(x)))) for x in ([0.0], [8.0])
     ]
 

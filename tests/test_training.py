@@ -117,13 +117,13 @@ def test_the_best_evaluation_is_kept_and_of_equal_ones_the_latest(run):
         mine = table["seed"] == seed
         steps, means = table["step"][mine], table["mean_return"][mine]
         latest_best = steps[np.flatnonzero(means == means.max())[-1]]
-        kept = run.policy(seed).training
-        assert (kept["seed"], kept["step"]) == (seed, latest_best)
-        np.testing.assert_allclose(kept["evaluation"]["mean_return"], means.max(), rtol=1e-5)
-        last = load_policy(policy_path(run.path, seed, "last")).training
-        assert last["step"] == 600
-    returns = [run.policy(seed).training["evaluation"]["mean_return"] for seed in run.seeds]
-    assert run.best().training["evaluation"]["mean_return"] == max(returns)
+        kept = run.policy(seed).provenance
+        assert (kept.seed, kept.step) == (seed, latest_best)
+        np.testing.assert_allclose(kept.evaluation.mean_return, means.max(), rtol=1e-5)
+        last = load_policy(policy_path(run.path, seed, "last")).provenance
+        assert last.step == 600
+    returns = [run.policy(seed).provenance.evaluation.mean_return for seed in run.seeds]
+    assert run.best().provenance.evaluation.mean_return == max(returns)
 
 
 def test_the_final_evaluation_is_of_the_kept_policy_in_gymnasium(run):
@@ -229,9 +229,9 @@ def test_ctrl_c_ends_in_order(tmp_path, after):
     assert run.status == "interrupted"
     for result in run.results:
         assert result.state == "interrupted"
-        assert run.policy(result.seed).training["seed"] == result.seed
+        assert run.policy(result.seed).provenance.seed == result.seed
         last_policy = load_policy(policy_path(out, result.seed, "last"))
-        assert last_policy.training["step"] == result.steps
+        assert last_policy.provenance.step == result.steps
 
 
 def test_presets_are_complete():
@@ -357,7 +357,7 @@ def test_a_full_disk_stops_the_training_with_a_usable_folder(tmp_path, monkeypat
     stopped = Run(tmp_path / "run")
     assert stopped.status == "failed"
     assert "No space left" in stopped.results[0].error
-    assert stopped.best().training["seed"] in stopped.seeds
+    assert stopped.best().provenance.seed in stopped.seeds
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
@@ -385,4 +385,4 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert errors.splitlines()[-1] == "upright: interrupted"
     assert "Traceback" not in errors
     assert Run(out).status == "interrupted"
-    assert Run(out).best().training["agent"] == "DQN"
+    assert Run(out).best().provenance.agent == "DQN"

@@ -6,10 +6,15 @@ training starts JAX.
 
 import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upright.agents.dqn import DQN as DQN
+    from upright.diagnosis import doctor as doctor
     from upright.errors import UprightError as UprightError
     from upright.evaluation.episodes import evaluate as evaluate
     from upright.figures.curves import plot as plot
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from upright.spec import Mirror as Mirror
     from upright.spec import Spec as Spec
     from upright.spec import Vector as Vector
-    from upright.training.doctor import doctor as doctor
     from upright.training.merge import merge as merge
     from upright.training.train import resume as resume
     from upright.training.train import train as train
@@ -44,7 +48,7 @@ _HOMES = {
     "Spec": "upright.spec",
     "UprightError": "upright.errors",
     "Vector": "upright.spec",
-    "doctor": "upright.training.doctor",
+    "doctor": "upright.diagnosis",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
     "load_policy": "upright.policy",
@@ -78,10 +82,34 @@ __all__ = [
     "train",
 ]
 
+
+class _AfterGymnasium(MetaPathFinder):
+    """Registers upright/CartPole-v1 and the others as soon as somebody imports Gymnasium.
+
+    Whoever does not use Gymnasium is not made to import it: that alone would take as long as
+    loading a policy does.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec and spec.loader:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                import_module("upright.bridge")
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
 if "gymnasium" in sys.modules:
-    # Whoever uses Gymnasium finds upright/CartPole-v1 and the others there; who does not is not
-    # made to import it.
-    import_module("upright.environments")
+    import_module("upright.bridge")
+else:
+    sys.meta_path.insert(0, _AfterGymnasium())
 
 
 def __getattr__(name: str) -> Any:

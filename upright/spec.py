@@ -105,6 +105,13 @@ class Choice:
         arrays = _namespace(index)
         return arrays.asarray(self.values, arrays.float32)[index][..., None]
 
+    def opposites(self) -> tuple[int, ...] | None:
+        """Index of the value -v for each value v: `Mirror.action_order`; None if there is not."""
+        opposite = tuple(-value for value in self.values)
+        if sorted(opposite) != sorted(self.values) or len(set(opposite)) != len(opposite):
+            return None
+        return tuple(map(self.values.index, opposite))
+
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "choice", **asdict(self)}
 

@@ -13,7 +13,7 @@ seed's E environments takes one step:
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from upright.finding import Finding
 from upright.memory.memory import Memory
@@ -57,7 +57,7 @@ class Agent(Protocol):
         """
         ...
 
-    def select(self, outputs: Any, noise: Any, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+    def select(self, outputs: Any, noise: Any, steps: Any) -> tuple[Any, Any]:
         """Actions that explore, after so many steps, and what `learn` must know of their choice.
 
         Of a Choice indices [E], else vectors [E U]. NumPy arrays make NumPy arrays.

@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.agents import review
 from upright.agents.settings import check_settings, setting
+from upright.errors import UprightError
 from upright.finding import Finding
 from upright.memory.replay import Replay
 from upright.memory.transition import Transition
 from upright.networks.mlp import MLP
 from upright.networks.normalise import Moments
 from upright.policy import Policy
-from upright.spec import Spec
+from upright.spec import Continuous, Spec
 
 
 class State(NamedTuple):
@@ -91,7 +92,14 @@ class DQN:
         check_settings(self)
 
     def fits(self, spec: Spec) -> None:
-        """DQN chooses among some values."""
+        """Raises UprightError where an action is continuous: DQN chooses among some values."""
+        if isinstance(spec.action, Continuous):
+            names = ", ".join(channel.name for channel in spec.action.channels)
+            raise UprightError(
+                f"DQN chooses among values, {spec.task} has a continuous action ({names}); give it"
+                " some values to choose from, as PendulumDiscrete-v1 has, or in Gymnasium by"
+                " gymnasium.wrappers.TransformAction"
+            )
 
     def memory(self, like: Transition) -> Replay:
         """Uniform replay."""
@@ -130,7 +138,7 @@ class DQN:
         """Action values of the online network."""
         return state.params(_scaled(state, observation))
 
-    def select(self, outputs: Any, noise: Noise, steps: Int[Array, ""] | int) -> tuple[Any, Any]:
+    def select(self, outputs: Any, noise: Noise, steps: Any) -> tuple[Any, Any]:
         """Epsilon-greedy."""
         explore = noise.explore < self.epsilon(steps)
         xp = outputs.__array_namespace__()

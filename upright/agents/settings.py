@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from upright.errors import UprightError
 
-
 Bound = int | float | None
 
 

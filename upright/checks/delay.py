@@ -6,10 +6,11 @@ the action, once without and once with the action k steps before, and judged on 
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from upright.checks.recording import Recording
 from upright.finding import Finding
+from upright.spec import Choice, Continuous
 
 LAGS = 5  # steps back that are looked at
 _GAIN = 0.1  # share of the residual variance that must go
@@ -21,11 +22,11 @@ _BLOCK = 50  # steps; every second block is held out
 _OUTLIER = 3.0  # standard deviations: an outlier's square would rule the fit
 
 
-def check(recording: Recording, actions: int) -> list[Finding]:
-    """`actions`: how many there are to choose from."""
-    problem = _Regression.of(recording, actions)
+def check(recording: Recording, action: Choice | Continuous) -> list[Finding]:
+    """`action`: what the recorded actions are."""
+    problem = _Regression.of(recording, _inputs(recording, action))
     if problem is None:
-        text = "not checked: too few ordinary steps for so many channels and actions"
+        text = "not checked: too few ordinary steps for so many channels and inputs"
         return [Finding("delay", "fine", text)]
     gains = [problem.gain(lag) for lag in range(LAGS + 1)]
     late = [lag for lag in range(1, LAGS + 1) if gains[lag] > 0]
@@ -65,24 +66,23 @@ class _Regression:
         change: Float[np.ndarray, "N C"],
         base: Float[np.ndarray, "N F"],
         linear: Float[np.ndarray, "N L"],
-        past: Int[np.ndarray, "N lags"],
+        past: Float[np.ndarray, "N lags A"],
         held_out: Bool[np.ndarray, " N"],
-        actions: int,
     ):
         self._change = change
         self._linear = linear
         self._past = past
         self._held_out = held_out
-        self._actions = actions
         self._base = base
         self._present = np.hstack([base, self._effect(0)])
 
     @staticmethod
-    def of(recording: Recording, actions: int) -> "_Regression | None":
+    def of(recording: Recording, inputs: Float[np.ndarray, "T A"]) -> "_Regression | None":
         """None if there are too few steps for the features."""
         size = recording.observation.shape[1]
+        effects = 1 + inputs.shape[1]
         # A look at the size before anything of that size is made.
-        if 2 * actions * (size + 1) > len(recording.step) / 3:
+        if 2 * effects * (size + 1) > len(recording.step) / 3:
             return None
         rows = np.flatnonzero(
             (recording.step >= LAGS)
@@ -100,14 +100,13 @@ class _Regression:
         z = _standardised(before)
         linear = np.hstack([np.ones((len(rows), 1)), z])
         i, j = np.triu_indices(z.shape[1])
-        few = len(i) + 2 * actions * linear.shape[1] < len(rows) / 6
+        few = len(i) + 2 * effects * linear.shape[1] < len(rows) / 6
         return _Regression(
             change=change,
             base=np.hstack([linear, z[:, i] * z[:, j]]) if few else linear,
             linear=linear,
-            past=recording.action[rows[:, None] - np.arange(LAGS + 1)],
+            past=inputs[rows[:, None] - np.arange(LAGS + 1)],
             held_out=(rows // _BLOCK) % 2 == 1,
-            actions=actions,
         )
 
     def gain(self, lag: int) -> float:
@@ -124,9 +123,9 @@ class _Regression:
         return float((mean[clear] / total[clear]).max()) if clear.any() else 0.0
 
     def _effect(self, lag: int) -> Float[np.ndarray, "N E"]:
-        """What an action may do: something for each, and in proportion to the observation."""
-        chosen = self._past[:, lag, None] == np.arange(1, self._actions)
-        return (chosen[:, :, None] * self._linear[:, None, :]).reshape(len(chosen), -1)
+        """What an action may do: something by itself, and in proportion to the observation."""
+        inputs = self._past[:, lag, :, None]
+        return (inputs * self._linear[:, None, :]).reshape(len(inputs), -1)
 
     def _squares(self, features: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N C"]:
         """Squared residuals; each half is predicted from the other."""
@@ -137,6 +136,15 @@ class _Regression:
             weights = np.linalg.solve(x.T @ x + ridge, x.T @ y)
             residuals[test] = self._change[test] - features[test] @ weights
         return np.square(residuals)
+
+
+def _inputs(recording: Recording, action: Choice | Continuous) -> Float[np.ndarray, "T A"]:
+    """An indicator for each value of a Choice but the first; Continuous from -1 to 1."""
+    if isinstance(action, Choice):
+        return (recording.action[:, None] == np.arange(1, action.count)).astype(np.float64)
+    low = np.array([channel.minimum for channel in action.channels])
+    high = np.array([channel.maximum for channel in action.channels])
+    return (2 * recording.action - low - high) / (high - low)
 
 
 def _ordinary(

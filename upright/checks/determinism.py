@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from upright.bridge.flat import Flat
+from upright.checks.recording import random_actions
 from upright.finding import Finding
-from upright.tasks.bridge import Flat
 
 _EPISODES, _STEPS = 3, 200  # of each at most
 
 
 @dataclass(frozen=True)
-class Replays:
+class PlayedAgain:
     """The same episodes, each as [episode][step, reward and ends and observation]."""
 
     first: list[Float[np.ndarray, "_ _"]]
@@ -22,17 +23,17 @@ class Replays:
     again: list[Float[np.ndarray, "_ _"]]  # in the first one, after other episodes
 
 
-def replay(make: Callable[[], Flat], seed: int) -> Replays:
+def play_again(make: Callable[[], Flat], seed: int) -> PlayedAgain:
     """Plays some episodes three times."""
     with closing(make()) as env, closing(make()) as other:
         first = [_play(env, seed + episode) for episode in range(_EPISODES)]
         fresh = [_play(other, seed + episode) for episode in range(_EPISODES)]
-        return Replays(first, fresh, [_play(env, seed)])
+        return PlayedAgain(first, fresh, [_play(env, seed)])
 
 
-def check(replays: Replays) -> list[Finding]:
+def check(played: PlayedAgain) -> list[Finding]:
     """Bit for bit, NaN included."""
-    difference = _difference(replays.first, replays.fresh)
+    difference = _difference(played.first, played.fresh)
     if difference:
         return [
             Finding(
@@ -42,7 +43,7 @@ def check(replays: Replays) -> list[Finding]:
                 "draw from self.np_random alone, and call super().reset(seed=seed) in reset()",
             )
         ]
-    difference = _difference(replays.first[:1], replays.again)
+    difference = _difference(played.first[:1], played.again)
     if difference:
         return [
             Finding(
@@ -52,16 +53,15 @@ def check(replays: Replays) -> list[Finding]:
                 "reset() leaves something behind: set all of the state anew there",
             )
         ]
-    steps = sum(len(episode) - 1 for episode in replays.first)
+    steps = sum(len(episode) - 1 for episode in played.first)
     return [Finding("determinism", "fine", f"{steps} steps played again, the same bits")]
 
 
 def _play(env: Flat, seed: int) -> Float[np.ndarray, "_ _"]:
     """One episode; its rows: reward, terminated, truncated, observation."""
-    actions = np.random.default_rng(seed).integers(env.action_count, size=_STEPS)
     observation, _ = env.reset(seed=seed)
     rows = [np.array([0.0, 0.0, 0.0, *observation])]
-    for action in actions.tolist():
+    for action in random_actions(env, _STEPS, seed):
         observation, reward, terminated, truncated, _ = env.step(action)
         rows.append(np.array([float(reward), terminated, truncated, *observation]))
         if terminated or truncated:

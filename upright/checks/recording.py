@@ -9,7 +9,9 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.tasks.bridge import Flat, one_line
+from upright.bridge.flat import Flat, one_line
+
+Actions = Int[np.ndarray, " T"] | Float[np.ndarray, "T U"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Recording:
     """Steps of random actions, one episode after the other: T steps, O channels."""
 
     observation: Float[np.ndarray, "T O"]
-    action: Int[np.ndarray, " T"]
+    action: Actions  # indices of a Choice, else values
     reward: Float[np.ndarray, " T"]
     next_observation: Float[np.ndarray, "T O"]  # the true one, also where an episode ends
     terminated: Bool[np.ndarray, " T"]
@@ -44,6 +46,15 @@ class Recording:
         return np.arange(len(self.episode)) - first[self.episode]
 
 
+def random_actions(env: Flat, steps: int, seed: int) -> Actions:
+    """Of equal chance: each index of a Choice, each value between the bounds of Continuous."""
+    rng, space = np.random.default_rng(seed), env.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return rng.integers(space.n, size=steps)
+    assert isinstance(space, gym.spaces.Box)
+    return rng.uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)
+
+
 def record(
     env: Flat, steps: int, seed: int, watch: Callable[[float], None] = lambda fraction: None
 ) -> Recording:
@@ -54,7 +65,7 @@ def record(
     size, space = env.observation_size, env.observation_space
     assert isinstance(space, gym.spaces.Box)
     before, after = (np.zeros((steps, size), np.float32) for _ in range(2))
-    actions = np.random.default_rng(seed).integers(env.action_count, size=steps)
+    actions = random_actions(env, steps, seed)
     rewards = np.zeros(steps)
     terminated, truncated = (np.zeros(steps, np.bool_) for _ in range(2))
     episodes = np.zeros(steps, np.int64)
@@ -66,7 +77,7 @@ def record(
                 episode += 1
                 present = env.reset(seed=seed + episode)[0]
             before[step], episodes[step] = present, episode
-            present, reward, ends, cut, _ = env.step(int(actions[step]))
+            present, reward, ends, cut, _ = env.step(actions[step])
             after[step], rewards[step] = present, float(reward)
             terminated[step], truncated[step] = ends, cut
             if ends or cut:

@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from upright.cli import words
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
-from upright.spec import Choice, Spec
 
 if TYPE_CHECKING:
-    from upright.training.doctor import Report
+    from upright.diagnosis import Report
     from upright.training.progress import Status
 
 
@@ -177,7 +177,7 @@ def print_evaluations(
         summary = evaluation.summary()
         table.add_row(
             name,
-            f"{policies[name].training.get('step', 0):,}",
+            f"{policies[name].provenance.step:,}",
             number(summary["mean_return"]),
             number(summary["worst_return"]),
             str(summary["worst_reset_seed"]),
@@ -199,7 +199,17 @@ def print_over_seeds(summaries: Sequence[Mapping[str, Any]]) -> None:
 
 def print_policy(policy: Policy) -> None:
     """What goes in, what comes out, where it comes from."""
-    spec = policy.spec
+    spec, provenance = policy.spec, policy.provenance
+    print_pairs(
+        {
+            "task": spec.task,
+            "network": f"{'-'.join(map(str, policy.sizes))}, ReLU, {policy.head}",
+            "action": words.action(spec),
+            "trained by": f"{provenance.agent}, seed {provenance.seed}, step {provenance.step}",
+            "physics": words.physics(provenance),
+            "evaluation": words.score(provenance.evaluation),
+        }
+    )
     table = new_table(title="observation")
     table.add_column("name")
     for column in ("unit", "lower limit", "upper limit", "minus", "divided by"):
@@ -211,35 +221,7 @@ def print_policy(policy: Policy) -> None:
         table.add_row(channel.name, channel.unit, *limits, f"{offset:.4g}", f"{scale:.4g}")
     if spec.observation_size > _MOST_CHANNELS:
         table.add_row(f"and {spec.observation_size - _MOST_CHANNELS} more")
-    training = policy.training
-    evaluation = training.get("evaluation", {})
-    print_pairs(
-        {
-            "task": spec.task,
-            "network": f"{'-'.join(map(str, policy.sizes))}, ReLU",
-            "actions": _actions(spec),
-            "trained by": f"{training.get('agent', '?')}, seed {training.get('seed', '?')},"
-            f" step {training.get('step', '?')}",
-            "evaluation": ", ".join(f"{key} {value:g}" for key, value in evaluation.items()),
-        }
-    )
     out.print(table)
-
-
-def _actions(spec: Spec) -> str:
-    every = f", every {spec.dt:g} s" if spec.dt else ""
-    if isinstance(spec.action, Choice):
-        values = ", ".join(f"{value:g}" for value in spec.action.values)
-        return f"{spec.action.name} of {values}{_unit(spec.action.unit)}{every}"
-    ranges = (
-        f"{channel.name} of {channel.minimum:g} to {channel.maximum:g}{_unit(channel.unit)}"
-        for channel in spec.action.channels
-    )
-    return ", ".join(ranges) + every
-
-
-def _unit(unit: str) -> str:
-    return f" {unit}" if unit != "1" else ""
 
 
 def new_table(title: str | None = None) -> Table:

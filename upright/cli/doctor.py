@@ -10,7 +10,7 @@ import tyro
 
 from upright.agents.dqn import DQN
 from upright.cli import console, train
-from upright.training.doctor import doctor
+from upright.diagnosis import doctor
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,25 @@
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 # Registers upright/CartPole-v1 and the others.
-import upright.environments  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from upright.errors import UprightError
+import upright.bridge  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from upright.bridge import flat
+from upright.errors import UprightError, UprightWarning
+from upright.evaluation import MOST_STEPS
 from upright.policy import Policy, load_policy
-from upright.tasks import bridge
+from upright.spec import Choice
+from upright.tasks import gymnasium_id
 
-_MOST_STEPS = 10_000  # of an episode whose task has no time limit: a good policy would never end
 _TOGETHER = 100  # environments in memory at a time
 
 
@@ -28,6 +31,7 @@ class Evaluation:
     returns: NDArray[np.float64]  # [episode], undiscounted
     lengths: NDArray[np.int64]  # [episode], in steps
     reset_seeds: tuple[int, ...]  # for `env.reset(seed=...)`
+    cut: int = 0  # episodes without an end, of a task without a time limit: ended by `MOST_STEPS`
 
     def summary(self) -> dict[str, Any]:
         """Mean and worst first; plain JSON values."""
@@ -39,7 +43,16 @@ class Evaluation:
             "std_return": float(self.returns.std()),
             "mean_length": float(self.lengths.mean()),
             "episodes": len(self.returns),
+            "cut_episodes": self.cut,
         }
+
+
+class Played(NamedTuple):
+    """Some episodes."""
+
+    returns: NDArray[np.float64]  # [episode], undiscounted
+    lengths: NDArray[np.int64]  # [episode], in steps
+    cut: NDArray[np.bool_]  # [episode], had not come to an end after `MOST_STEPS`
 
 
 class Stopped(Exception):  # noqa: N818  (no error: it was asked for)
@@ -60,6 +73,9 @@ def evaluate(
     """Greedy episodes of a policy, or of a policy file, in Gymnasium's environment of its task.
 
     The same `seed` gives the same start states. With `task`, a policy for another one is refused.
+    An episode that has no end, of a task without a time limit, is cut after 10,000 steps, with an
+    UprightWarning.
+
     Raises UprightError if the policy does not fit the environment or the environment fails, and
     Stopped if `stop()`, asked before each step, was True.
     """
@@ -69,13 +85,21 @@ def evaluate(
         raise UprightError(f"seed is {seed}; it must be at least 0")
     policy = policy if isinstance(policy, Policy) else load_policy(policy)
     reset_seeds = start_seeds(seed, episodes)
-    parts: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+    parts: list[Played] = []
     for first in range(0, episodes, _TOGETHER):
         some = Episodes(lambda: make_env(policy, task), reset_seeds[first : first + _TOGETHER])
         with contextlib.closing(some):
             parts.append(some.run(policy, stop))
-    returns, lengths = zip(*parts, strict=True)
-    return Evaluation(np.concatenate(returns), np.concatenate(lengths), reset_seeds)
+    returns, lengths, cuts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    cut = int(cuts.sum())
+    if cut:
+        warnings.warn(
+            f"{policy.spec.task} has no time limit: {cut} of {episodes} episodes were cut off after"
+            f" {MOST_STEPS:,} steps",
+            UprightWarning,
+            stacklevel=2,
+        )
+    return Evaluation(returns, lengths, reset_seeds, cut)
 
 
 def start_seeds(seed: int, episodes: int) -> tuple[int, ...]:
@@ -86,15 +110,13 @@ def start_seeds(seed: int, episodes: int) -> tuple[int, ...]:
 class Episodes:
     """Greedy episodes from fixed start states, in environments that stay open."""
 
-    def __init__(self, make: Callable[[], bridge.Flat], reset_seeds: Sequence[int]):
+    def __init__(self, make: Callable[[], flat.Flat], reset_seeds: Sequence[int]):
         self._make = make
         self._reset_seeds = reset_seeds
-        self._envs: list[bridge.Flat] = []
+        self._envs: list[flat.Flat] = []
 
-    def run(
-        self, policy: Policy, stop: Stop = lambda: False
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Returns and lengths. In step, so that the policy acts on all observations at once.
+    def run(self, policy: Policy, stop: Stop = lambda: False) -> Played:
+        """In step, so that the policy acts on all observations at once.
 
         Raises UprightError if an environment fails, Stopped if `stop()`.
         """
@@ -104,14 +126,14 @@ class Episodes:
         observations = np.stack([self._guarded(i, "reset")[0] for i in range(episodes)])
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         running = np.arange(episodes)
-        most = _MOST_STEPS if policy.spec.episode_steps is None else np.inf
+        most = MOST_STEPS if policy.spec.episode_steps is None else np.inf
         while len(running) and lengths.max() < most:
             if stop():
                 raise Stopped
             strange = running[~np.isfinite(observations[running]).all(axis=1)].tolist()
             if strange:
                 raise self._not_finite(strange[0], f"observation {observations[strange[0]]}")
-            actions = policy.act(observations[running])
+            actions = command(policy, observations[running])
             going_on = np.ones(len(running), bool)
             for index, episode in enumerate(running.tolist()):
                 observation, reward, terminated, truncated, _ = self._guarded(
@@ -124,7 +146,9 @@ class Episodes:
                 lengths[episode] += 1
                 going_on[index] = not (terminated or truncated)
             running = running[going_on]
-        return returns, lengths
+        cut = np.zeros(episodes, np.bool_)
+        cut[running] = True
+        return Played(returns, lengths, cut)
 
     def close(self) -> None:
         for env in self._envs:
@@ -141,11 +165,17 @@ class Episodes:
         except (Exception, SystemExit) as error:
             name = type(error).__name__
             raise UprightError(
-                f"the environment raised {name}: {bridge.one_line(error)} (reset seed {seed})"
+                f"the environment raised {name}: {flat.one_line(error)} (reset seed {seed})"
             ) from error
 
 
-def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.Flat:
+def command(policy: Policy, observation: NDArray[np.float32]) -> Any:
+    """What the environment of `make_env` is given: the index of a Choice, else the values."""
+    chooses = isinstance(policy.spec.action, Choice)
+    return policy.choose(observation) if chooses else policy.act(observation)
+
+
+def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Flat:
     """Gymnasium's environment for a policy. Raises UprightError if the two do not fit.
 
     `task` is what the user typed; only then the module in an id like "my_robot:Arm-v0" is imported,
@@ -154,12 +184,12 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> bridge.
     known = policy.spec.task
     if task not in (None, known):
         raise UprightError(f"the policy is for {known}, not for {task}")
-    name = task or known.rpartition(":")[2]
+    name = gymnasium_id(task or known.rpartition(":")[2])
     if not task and name not in gym.registry:
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
-    env = bridge.make_env(name, policy.spec.action, **options)
-    sizes = env.observation_size, env.action_count
+    env = flat.make_env(name, policy.spec.action, **options)
+    sizes = env.observation_size, env.action_size
     expected = policy.spec.observation_size, policy.spec.action_size
     if sizes != expected:
         env.close()

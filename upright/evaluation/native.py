@@ -5,32 +5,44 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
+from upright.evaluation import MOST_STEPS
 from upright.tasks.task import Task
 
-Act = Callable[[Float[Array, "E O"]], Int[Array, " E"]]
+Act = Callable[[Float[Array, "E O"]], Array]  # indices [E] of a Choice, else vectors [E U]
 
 
 def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
-    """Undiscounted return of one episode from the start state of each of the E keys."""
+    """Undiscounted return of one episode from the start state of each of the E keys.
+
+    An episode that has no end is cut off after `MOST_STEPS`, if the task has no time limit.
+    """
+    most = MOST_STEPS if task.spec.episode_steps is None else jnp.inf
 
     def step(rollouts: _Rollouts) -> _Rollouts:
         actions = act(jax.vmap(task.observe)(rollouts.states))
-        states, timestep = jax.vmap(task.step)(rollouts.states, actions)
+        inputs = task.spec.action.physical(actions)
+        states, timestep = jax.vmap(task.step)(rollouts.states, inputs)
         going_on = rollouts.going_on & ~(timestep.terminated | timestep.truncated)
         total = rollouts.total + jnp.where(rollouts.going_on, timestep.reward, 0)
-        return _Rollouts(states, going_on, total)
+        return _Rollouts(states, going_on, total, rollouts.steps + 1)
 
     start = _Rollouts(
         states=jax.vmap(task.reset)(keys),
         going_on=jnp.ones(len(keys), bool),
         total=jnp.zeros(len(keys)),
+        steps=jnp.zeros((), jnp.int32),
     )
-    return jax.lax.while_loop(lambda rollouts: rollouts.going_on.any(), step, start).total
+
+    def unfinished(rollouts: _Rollouts) -> Bool[Array, ""]:
+        return rollouts.going_on.any() & (rollouts.steps < most)
+
+    return jax.lax.while_loop(unfinished, step, start).total
 
 
 class _Rollouts(NamedTuple):
     states: Any
     going_on: Bool[Array, " E"]
     total: Float[Array, " E"]
+    steps: Int[Array, ""]

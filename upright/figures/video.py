@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +16,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import INSTALL_RENDER, UprightError
-from upright.evaluation.episodes import make_env
+from upright.errors import INSTALL_RENDER, UprightError, UprightWarning
+from upright.evaluation.episodes import command, make_env
 from upright.files import make_folder, write_atomically
 from upright.policy import Policy, load_policy
 
 _NO_DISPLAY = "no display for a window; write a file instead: --gif FILE or --mp4 FILE"
 _GIF_SECONDS = 0.04  # per frame; browsers play a GIF's shorter delays slowly
+_MOST_FRAMES = 1_000  # of an episode that has no end: each takes almost a megabyte
 _UNKNOWN_DT = 0.04  # the sampling time of a task that does not tell [s]
 
 Frame = NDArray[np.uint8]
@@ -44,7 +47,8 @@ def play(
 ) -> Episode:
     """Shows one episode of a policy, or of a policy file, in a window, or writes it to `files`.
 
-    These end in .gif or .mp4. The same `seed` gives the same start state.
+    These end in .gif or .mp4. The same `seed` gives the same start state. A file of an episode that
+    has no end stops after 1,000 steps, with an UprightWarning.
 
     Raises UprightError if there is no display, or a file cannot be written.
     """
@@ -73,16 +77,20 @@ def play(
 def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episode, list[Frame]]:
     """One episode, and a frame for each observation if the mode makes frames."""
     total, steps, ended = 0.0, 0, False
+    endless = mode == "rgb_array" and policy.spec.episode_steps is None
+    most = _MOST_FRAMES if endless else math.inf
     frames: list[Frame] = []
     try:
         with contextlib.closing(make_env(policy, task, render_mode=mode)) as env:
             observation, _ = env.reset(seed=seed)
             if mode == "human":
                 _check_window()
-            while not ended:
+            while not ended and steps < most:
                 if mode == "rgb_array":
                     frames.append(cast(Frame, env.render()))
-                observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+                observation, reward, terminated, truncated, _ = env.step(
+                    command(policy, observation)
+                )
                 total, steps, ended = total + float(reward), steps + 1, terminated or truncated
             if mode == "rgb_array":
                 frames.append(cast(Frame, env.render()))
@@ -94,6 +102,9 @@ def _run(policy: Policy, task: str | None, seed: int, mode: str) -> tuple[Episod
         if type(error).__module__.partition(".")[0] != "pygame":
             raise
         raise UprightError(f"cannot render ({error})") from None
+    if not ended:
+        what = f"{policy.spec.task} has no time limit: the video stops after {steps:,} steps"
+        warnings.warn(what, UprightWarning, stacklevel=3)
     dt = policy.spec.dt
     return Episode(total, steps, None if dt is None else round(steps * dt, 9)), frames
 

@@ -23,13 +23,14 @@ class Acrobot:
     inertia_2: float = 1.0  # [kg m^2]
 
 
-def dynamics(x: Float[Array, " 4"], u: Float[Array, ""], p: Acrobot) -> Float[Array, " 4"]:
+def dynamics(x: Float[Array, " 4"], u: Float[Array, " 1"], p: Acrobot) -> Float[Array, " 4"]:
     """Derivative of x = (angle 1, angle 2 [rad], their angular velocities [rad/s]).
 
-    Angle 1 is zero hanging down, angle 2 is relative to the first rod; u is the torque of the motor
-    [N m].
+    Angle 1 is zero hanging down, angle 2 is relative to the first rod; u[0] is the torque of the
+    motor [N m].
     """
     angle_1, angle_2, rate_1, rate_2 = x
+    torque = u[0]
     sin_2, cos_2 = jnp.sin(angle_2), jnp.cos(angle_2)
     coupling = p.mass_2 * p.length_1 * p.center_2
     d1 = (
@@ -47,7 +48,7 @@ def dynamics(x: Float[Array, " 4"], u: Float[Array, ""], p: Acrobot) -> Float[Ar
         + (p.mass_1 * p.center_1 + p.mass_2 * p.length_1) * p.gravity * jnp.sin(angle_1)
         + phi2
     )
-    acceleration_2 = (u + d2 / d1 * phi1 - coupling * rate_1**2 * sin_2 - phi2) / (
+    acceleration_2 = (torque + d2 / d1 * phi1 - coupling * rate_1**2 * sin_2 - phi2) / (
         p.mass_2 * p.center_2**2 + p.inertia_2 - d2**2 / d1
     )
     acceleration_1 = -(d2 * acceleration_2 + phi1) / d1

@@ -20,16 +20,18 @@ class CartPole:
     half_length: float = 0.5  # from the hinge to the pole's centre of mass [m]
 
 
-def dynamics(x: Float[Array, " 4"], u: Float[Array, ""], p: CartPole) -> Float[Array, " 4"]:
+def dynamics(x: Float[Array, " 4"], u: Float[Array, " 1"], p: CartPole) -> Float[Array, " 4"]:
     """Derivative of x = (position [m], velocity [m/s], angle [rad], angular velocity [rad/s]).
 
-    The angle is zero upright, positive towards positive positions; u is the force on the cart [N].
+    The angle is zero upright, positive towards positive positions; u[0] is the force on the cart
+    [N].
     """
     _, velocity, angle, angular_velocity = x
+    force = u[0]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     total_mass = p.cart_mass + p.pole_mass
     pole_moment = p.pole_mass * p.half_length
-    push = (u + pole_moment * angular_velocity**2 * sin) / total_mass
+    push = (force + pole_moment * angular_velocity**2 * sin) / total_mass
     angular_acceleration = (p.gravity * sin - cos * push) / (
         p.half_length * (4 / 3 - p.pole_mass * cos**2 / total_mass)
     )

@@ -1,4 +1,4 @@
-"""One step of xdot = f(x, u, p) with the input held constant over the sampling time dt [s]."""
+"""One step of xdot = f(x, u, p) with the inputs held constant over the sampling time dt [s]."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +8,16 @@ from jaxtyping import Array, Float
 
 Dynamics = Callable[..., Float[Array, " X"]]  # (x, u, p) -> xdot
 Vector = Float[Array, " X"]
-Input = Float[Array, ""]
+Inputs = Float[Array, " U"]
 
 
-def euler(dynamics: Dynamics, x: Vector, u: Input, p: Any, dt: float) -> Vector:
+def euler(dynamics: Dynamics, x: Vector, u: Inputs, p: Any, dt: float) -> Vector:
     """Explicit Euler, order 1: x + dt f(x, u, p). What Gymnasium's CartPole uses."""
     return x + dt * dynamics(x, u, p)
 
 
 def semi_implicit_euler(
-    dynamics: Dynamics, x: Vector, u: Input, p: Any, dt: float, speed_limit: float
+    dynamics: Dynamics, x: Vector, u: Inputs, p: Any, dt: float, speed_limit: float
 ) -> Vector:
     """Euler, order 1, for one coordinate: x = (position, velocity), the new velocity moves it.
 
@@ -28,7 +28,7 @@ def semi_implicit_euler(
     return jnp.stack([position + dt * velocity, velocity])
 
 
-def rk4(dynamics: Dynamics, x: Vector, u: Input, p: Any, dt: float) -> Vector:
+def rk4(dynamics: Dynamics, x: Vector, u: Inputs, p: Any, dt: float) -> Vector:
     """The classic Runge-Kutta method, order 4. What Gymnasium's Acrobot uses."""
     k1 = dynamics(x, u, p)
     k2 = dynamics(x + dt / 2 * k1, u, p)

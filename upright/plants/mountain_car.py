@@ -17,7 +17,7 @@ class MountainCar:
     gravity: float = 0.0025  # acceleration on a slope of 1 [m/step^2]
 
 
-def dynamics(x: Float[Array, " 2"], u: Float[Array, ""], p: MountainCar) -> Float[Array, " 2"]:
-    """Derivative of x = (position [m], velocity [m/step]); u is the motor's part [m/step^2]."""
+def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: MountainCar) -> Float[Array, " 2"]:
+    """Derivative of x = (position [m], velocity [m/step]); u[0] is the motor's part [m/step^2]."""
     position, velocity = x
-    return jnp.stack([velocity, u - p.gravity * jnp.cos(3 * position)])
+    return jnp.stack([velocity, u[0] - p.gravity * jnp.cos(3 * position)])

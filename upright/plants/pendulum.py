@@ -18,12 +18,12 @@ class Pendulum:
     length: float = 1.0  # [m]
 
 
-def dynamics(x: Float[Array, " 2"], u: Float[Array, ""], p: Pendulum) -> Float[Array, " 2"]:
+def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: Pendulum) -> Float[Array, " 2"]:
     """Derivative of x = (angle [rad], angular velocity [rad/s]).
 
-    The angle is zero upright; u is the torque at the hinge [N m].
+    The angle is zero upright; u[0] is the torque at the hinge [N m].
     """
     angle, rate = x
     inertia = p.mass * p.length**2 / 3
     falling = p.mass * p.gravity * p.length / 2 * jnp.sin(angle)
-    return jnp.stack([rate, (falling + u) / inertia])
+    return jnp.stack([rate, (falling + u[0]) / inertia])

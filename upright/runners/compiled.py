@@ -125,7 +125,8 @@ class Compiled:
         agent, observation = self.agent, jax.vmap(self.task.observe)(carry.environment)
         outputs = agent.outputs(carry.agent, observation)
         action, extras = agent.select(outputs, drawn.agent, carry.steps)
-        environment, timestep = jax.vmap(self.task.step)(carry.environment, action)
+        inputs = self.task.spec.action.physical(action)
+        environment, timestep = jax.vmap(self.task.step)(carry.environment, inputs)
         ended = timestep.terminated | timestep.truncated
         transition = Transition(
             observation=observation,

@@ -9,14 +9,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from upright.bridge.flat import Flat, one_line
 from upright.runners.runner import Cancelled
-from upright.tasks.bridge import Flat, one_line
 
 
 class _Kept(gym.Wrapper[Any, Any, Any, Any]):
     """Keeps an error of its environment to itself, so that the others go on."""
 
-    def __init__(self, env: Flat):
+    def __init__(self, env: gym.Env[Any, Any]):
         super().__init__(env)
         self.resting = False  # stands still, whatever the others do
         self.error: str | None = None  # what went wrong

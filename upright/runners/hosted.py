@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import Flat
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, Stopped
 from upright.policy import Policy
@@ -31,7 +32,6 @@ from upright.runners.runner import (
     cores,
 )
 from upright.spec import Spec
-from upright.tasks.bridge import Flat
 
 
 class HostedState(NamedTuple):
@@ -263,7 +263,7 @@ class HostedGroup:
             if finite:
                 policy = self._agent.to_policy(agent, self._spec)
                 try:
-                    returns, _ = self._evaluation.run(policy, self._cancelled)
+                    returns = self._evaluation.run(policy, self._cancelled).returns
                 except Stopped:
                     pass  # it is made up for after a resume
                 except UprightError as failure:

@@ -71,7 +71,10 @@ class Evaluated:
     @classmethod
     def of(cls, policy: Policy) -> "Evaluated":
         """As the policy itself tells."""
-        return cls(step=policy.training["step"], **policy.training["evaluation"])
+        provenance = policy.provenance
+        if provenance.evaluation is None:
+            raise UprightError(f"the policy of seed {provenance.seed} was never evaluated")
+        return cls(step=provenance.step, **asdict(provenance.evaluation))
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class FinalEvaluation:
     std_return: float
     mean_length: float
     episodes: int
+    cut_episodes: int = 0  # that would not end
 
 
 @dataclass(frozen=True)

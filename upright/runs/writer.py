@@ -326,7 +326,7 @@ def _kept_policies(run: Path) -> Generator[Policy]:
 def _rank(policy: Policy) -> tuple[float, int, int]:
     """By mean return, then the later one, then the lower seed."""
     evaluated = Evaluated.of(policy)
-    return evaluated.mean_return, evaluated.step, -policy.training["seed"]
+    return evaluated.mean_return, evaluated.step, -policy.provenance.seed
 
 
 def _unwritable(path: Path, error: OSError) -> UprightError:

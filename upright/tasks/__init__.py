@@ -2,20 +2,35 @@
 
 import difflib
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from upright.errors import UprightError
 
 if TYPE_CHECKING:
     from upright.tasks.task import Task
 
-# id: where its task is. Imported when it is used: JAX starts with it, and a wrong id is answered
-# at once.
+
+class _Home(NamedTuple):
+    """Where a task is, and what is known of it without JAX, which starts with it."""
+
+    module: str
+    name: str
+    episode_steps: int
+    solved_return: float | None
+    original: str | None  # id of the task of Gymnasium's that it is
+
+
 _HOMES = {
-    "Acrobot-v1": ("upright.tasks.acrobot", "AcrobotTask"),
-    "CartPole-v1": ("upright.tasks.cartpole", "CartPoleTask"),
-    "MountainCar-v0": ("upright.tasks.mountain_car", "MountainCarTask"),
-    "Pendulum-v1": ("upright.tasks.pendulum", "PendulumTask"),
+    "Acrobot-v1": _Home("acrobot", "AcrobotTask", 500, -100.0, "Acrobot-v1"),
+    "CartPole-v1": _Home("cartpole", "CartPoleTask", 500, 475.0, "CartPole-v1"),
+    "CartPoleContinuous-v0": _Home("cartpole", "CartPoleContinuousTask", 500, 475.0, None),
+    "CartPoleSwingUp-v0": _Home("cartpole_swing_up", "CartPoleSwingUpTask", 500, None, None),
+    "MountainCar-v0": _Home("mountain_car", "MountainCarTask", 200, -110.0, "MountainCar-v0"),
+    "MountainCarContinuous-v0": _Home(
+        "mountain_car", "MountainCarContinuousTask", 999, 90.0, "MountainCarContinuous-v0"
+    ),
+    "Pendulum-v1": _Home("pendulum", "PendulumTask", 200, None, "Pendulum-v1"),
+    "PendulumDiscrete-v1": _Home("pendulum", "PendulumDiscreteTask", 200, None, "Pendulum-v1"),
 }
 NAMES = tuple(_HOMES)
 
@@ -30,5 +45,21 @@ def make_task(name: str) -> "Task":
         near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(lower[match] for match in near)}?" if near else ""
         raise UprightError(f"unknown task {name!r}; {hint or 'known: ' + ', '.join(NAMES)}")
-    module, task = _HOMES[name]
-    return getattr(import_module(module), task)()
+    home = _HOMES[name]
+    return getattr(import_module(f"upright.tasks.{home.module}"), home.name)()
+
+
+def gymnasium_id(name: str) -> str:
+    """Id of the Gymnasium environment that judges policies for a task.
+
+    Of a native one Gymnasium's original, or, if there is none, our own; any other id as it is.
+    """
+    if name not in _HOMES:
+        return name
+    return _HOMES[name].original or f"upright/{name}"
+
+
+def limits(name: str) -> tuple[int, float | None]:
+    """Time limit [steps] of a native task, and the mean return from which it counts as solved."""
+    home = _HOMES[name]
+    return home.episode_steps, home.solved_return

@@ -2,19 +2,23 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from upright.plants import acrobot, integrators
-from upright.spec import Channel, Choice, Spec, Vector
+from upright.spec import Channel, Choice, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
 class AcrobotTask:
     """The reward is -1 for every step but the one that reaches the line, which has 0."""
+
+    original: ClassVar[str | None] = "Acrobot-v1"
+    drawn_by: ClassVar[str | None] = "Acrobot-v1"
 
     plant: acrobot.Acrobot = field(default_factory=acrobot.Acrobot)
     torque: float = 1.0  # of the motor, in either direction [N m]
@@ -26,22 +30,24 @@ class AcrobotTask:
 
     @property
     def spec(self) -> Spec:
+        limit_1, limit_2 = (max(limit, self.start_range) for limit in self.rate_limits)
         return Spec(
             task="Acrobot-v1",
             observation=Vector(
                 (
-                    Channel("cosine of angle 1", "1"),
-                    Channel("sine of angle 1", "1"),
-                    Channel("cosine of angle 2", "1"),
-                    Channel("sine of angle 2", "1"),
-                    Channel("angular velocity 1", "rad/s", scale=4.0),
-                    Channel("angular velocity 2", "rad/s", scale=9.0),
+                    Channel("cosine of angle 1", "1", minimum=-1.0, maximum=1.0),
+                    Channel("sine of angle 1", "1", minimum=-1.0, maximum=1.0),
+                    Channel("cosine of angle 2", "1", minimum=-1.0, maximum=1.0),
+                    Channel("sine of angle 2", "1", minimum=-1.0, maximum=1.0),
+                    Channel("angular velocity 1", "rad/s", 4.0, minimum=-limit_1, maximum=limit_1),
+                    Channel("angular velocity 2", "rad/s", 9.0, minimum=-limit_2, maximum=limit_2),
                 )
             ),
             action=Choice("torque", "N m", (-self.torque, 0.0, self.torque)),
             dt=self.dt,
             episode_steps=self.episode_steps,
             solved_return=-100.0,
+            mirror=Mirror((1, -1, 1, -1, -1, -1), action_order=(2, 1, 0)),
         )
 
     def reset(self, key: PRNGKeyArray) -> State:
@@ -53,9 +59,11 @@ class AcrobotTask:
         angles = [f(angle) for angle in (angle_1, angle_2) for f in (jnp.cos, jnp.sin)]
         return jnp.stack([*angles, rate_1, rate_2])
 
-    def step(self, state: State, action: Int[Array, ""]) -> tuple[State, TimeStep]:
-        torque = self.torque * (action - 1).astype(state.x.dtype)
-        x = integrators.rk4(acrobot.dynamics, state.x, torque, self.plant, self.dt)
+    def mirror(self, state: State) -> State:
+        return state._replace(x=-state.x)
+
+    def step(self, state: State, action: Float[Array, " 1"]) -> tuple[State, TimeStep]:
+        x = integrators.rk4(acrobot.dynamics, state.x, action, self.plant, self.dt)
         angles = (x[:2] + math.pi) % (2 * math.pi) - math.pi
         limits = jnp.array(self.rate_limits, x.dtype)
         state = State(jnp.concatenate([angles, jnp.clip(x[2:], -limits, limits)]), state.steps + 1)

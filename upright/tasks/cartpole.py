@@ -1,20 +1,27 @@
-"""CartPole-v1: keep the pole up and the cart on its track. Gymnasium's task, natively."""
+"""Keep the pole up and the cart on its track.
+
+CartPole-v1 is Gymnasium's task, natively; CartPoleContinuous-v0 is the same with any force.
+"""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from upright.plants import cartpole, integrators
-from upright.spec import Channel, Choice, Spec, Vector
+from upright.spec import Channel, Choice, Continuous, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
 class CartPoleTask:
     """The reward is 1 for every step, the one that ends the episode included."""
+
+    original: ClassVar[str | None] = "CartPole-v1"
+    drawn_by: ClassVar[str | None] = "CartPole-v1"
 
     plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
     force: float = 10.0  # magnitude of a push [N]
@@ -52,6 +59,7 @@ class CartPoleTask:
             dt=self.dt,
             episode_steps=self.episode_steps,
             solved_return=475.0,
+            mirror=Mirror((-1, -1, -1, -1), action_order=(1, 0)),
         )
 
     def reset(self, key: PRNGKeyArray) -> State:
@@ -61,11 +69,30 @@ class CartPoleTask:
     def observe(self, state: State) -> Float[Array, " 4"]:
         return state.x
 
-    def step(self, state: State, action: Int[Array, ""]) -> tuple[State, TimeStep]:
-        force = jnp.where(action == 1, self.force, -self.force)
-        x = integrators.euler(cartpole.dynamics, state.x, force, self.plant, self.dt)
+    def mirror(self, state: State) -> State:
+        return state._replace(x=-state.x)
+
+    def step(self, state: State, action: Float[Array, " 1"]) -> tuple[State, TimeStep]:
+        x = integrators.euler(cartpole.dynamics, state.x, action, self.plant, self.dt)
         steps = state.steps + 1
         position, angle = x[0], x[2]
         terminated = (jnp.abs(position) > self.position_limit) | (jnp.abs(angle) > self.angle_limit)
         truncated = steps >= self.episode_steps
         return State(x, steps), TimeStep(x, jnp.ones_like(position), terminated, truncated)
+
+
+@dataclass(frozen=True)
+class CartPoleContinuousTask(CartPoleTask):
+    """CartPole-v1 with any force within +-`force`; the reward is 1 for every step."""
+
+    original: ClassVar[str | None] = None
+
+    @property
+    def spec(self) -> Spec:
+        force = Channel("force", "N", scale=self.force, minimum=-self.force, maximum=self.force)
+        return replace(
+            super().spec,
+            task="CartPoleContinuous-v0",
+            action=Continuous((force,)),
+            mirror=Mirror((-1, -1, -1, -1), action_signs=(-1,)),
+        )

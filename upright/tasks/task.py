@@ -25,7 +25,12 @@ class TimeStep(NamedTuple):
 
 @runtime_checkable
 class Task(Protocol):
-    """For one episode; batched outside, by vmap. A state is a pytree."""
+    """For one episode; batched outside, by vmap. A state is a pytree.
+
+    A task whose spec has a `mirror` also has `mirror(state)`, the mirrored state (held by
+    `symmetry.check_mirror`). One that is a task of Gymnasium's says so by `original`, the id of the
+    environment that judges its policies; `drawn_by` is the one that draws it.
+    """
 
     @property
     def spec(self) -> Spec: ...
@@ -38,6 +43,9 @@ class Task(Protocol):
         """The observation of a state."""
         ...
 
-    def step(self, state: Any, action: Int[Array, ""]) -> tuple[Any, TimeStep]:
-        """One sampling time later. Does not reset: what follows an end is the caller's choice."""
+    def step(self, state: Any, action: Float[Array, " U"]) -> tuple[Any, TimeStep]:
+        """One sampling time later; `action` is physical: the inputs of the plant, in its units.
+
+        Does not reset: what follows an end is the caller's choice.
+        """
         ...

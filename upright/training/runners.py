@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import Flat, make_env
+from upright.bridge.spec import read_spec
 from upright.errors import UprightError
 from upright.evaluation.episodes import Episodes, start_seeds
 from upright.runners.compiled import Compiled
@@ -17,7 +19,7 @@ from upright.runners.hosted import HostedRunner
 from upright.runners.randomness import transition_like
 from upright.runners.runner import Runner
 from upright.spec import Spec
-from upright.tasks import NAMES, bridge, make_task
+from upright.tasks import NAMES, gymnasium_id, make_task
 from upright.training.config import ROW_STEPS, Config
 
 # Apart from those of the final evaluation and from those of the episodes that are learned from.
@@ -34,7 +36,7 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
     native, make = find_task(config.task)
     env = make()
     try:
-        spec = native or bridge.read_spec(env, config.task)
+        spec = native or read_spec(env, config.task)
         check_fit(agent, spec, len(config.seeds))
         if render and render not in env.metadata.get("render_modes", []):
             raise UprightError(
@@ -55,10 +57,10 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
     )
 
 
-def find_task(task: str) -> tuple[Spec | None, Callable[..., bridge.Flat]]:
+def find_task(task: str) -> tuple[Spec | None, Callable[..., Flat]]:
     """What we know of a native task, and what makes Gymnasium's environment of any."""
     native = make_task(task).spec if task in NAMES else None
-    return native, partial(bridge.make_env, task, native.action if native else None)
+    return native, partial(make_env, gymnasium_id(task), native.action if native else None)
 
 
 def check_fit(agent: Agent, spec: Spec, seeds: int) -> None:

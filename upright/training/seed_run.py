@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.policy import Policy
+from upright.policy import Policy, Provenance, Score
 from upright.runners.runner import NO_LIMIT, Segment, SegmentResult, StepLog
 from upright.runs import checkpoint
 from upright.runs.checkpoint import Checkpoint, Counters
@@ -277,10 +277,10 @@ class SeedRun:
 
 
 def _with_provenance(policy: Policy, config: Config, seed: int, evaluated: Evaluated) -> Policy:
-    evaluation = asdict(evaluated)
-    step = evaluation.pop("step")
-    training = {"agent": type(config.agent).__name__, "seed": seed, "step": step}
-    return replace(policy, training={**training, "evaluation": evaluation})
+    values = asdict(evaluated)
+    step = values.pop("step")
+    name = type(config.agent).__name__
+    return replace(policy, provenance=Provenance(name, seed, step, Score(**values)))
 
 
 def _shortest(number: Any) -> str:

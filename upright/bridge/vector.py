@@ -9,16 +9,17 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.spaces import Discrete
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, UInt32
 from numpy.typing import NDArray
 
-from upright.environments.physics import change_task
-from upright.environments.single import draw_key, observation_space, start
+from upright.bridge.flat import action_space
+from upright.bridge.physics import change_task
+from upright.bridge.single import draw_key, observation_space, start
 from upright.errors import UprightError
+from upright.spec import Choice
 from upright.tasks.task import Task
 
 _NO_LIMIT = 2**31 - 1  # [steps]
@@ -55,7 +56,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}
         self.single_observation_space = observation_space(self._task)
-        self.single_action_space = Discrete(self._task.spec.action_size)
+        self.single_action_space = action_space(self._task.spec.action)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
@@ -100,15 +101,11 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         """One sampling time later, but for those that restart by this step (`NEXT_STEP`)."""
         if self._state is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        actions = np.asarray(actions)
-        if not self.action_space.contains(actions):
-            raise UprightError(
-                f"actions are {actions.tolist()}; they must be in {self.action_space}"
-            )
+        inputs = self._physical(actions)
         if self._mode is AutoresetMode.DISABLED and self._ended.any():
             ended = np.flatnonzero(self._ended).tolist()
             raise UprightError(f"environments {ended} have ended; reset them by the reset_mask")
-        self._state, timestep = _step(self._task, self._state, actions.astype(np.int32))
+        self._state, timestep = _step(self._task, self._state, inputs)
         self._observations, rewards, terminated, truncated = map(np.array, timestep)
         infos: dict[str, Any] = {}
         if self._mode is AutoresetMode.NEXT_STEP:
@@ -122,6 +119,21 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
                 infos = self._add_info(infos, final, i)
             self._restart(self._ended, self._observations)
         return self._observations.copy(), rewards.astype(np.float64), terminated, truncated, infos
+
+    def _physical(self, actions: Any) -> Float[np.ndarray, "N U"]:
+        """The inputs of the plants; continuous actions are clipped to their bounds."""
+        action = self._task.spec.action
+        if isinstance(action, Choice):
+            actions = np.asarray(actions)
+            fits = self.action_space.contains(actions)
+        else:
+            actions = np.asarray(actions, np.float32)
+            fits = actions.shape == self.action_space.shape and np.isfinite(actions).all()
+        if not fits:
+            raise UprightError(
+                f"actions are {actions.tolist()}; they must be in {self.action_space}"
+            )
+        return action.physical(actions)
 
     def _restart(self, chosen: _Mask, observations: _Observations) -> None:
         """Restarts the chosen environments; no other one's random numbers are touched."""
@@ -150,7 +162,7 @@ def _starts(task: Task, words: UInt32[Array, "N 2"]) -> tuple[Any, Float[Array, 
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(task: Task, states: Any, actions: Int[Array, " N"]) -> tuple[Any, Any]:
+def _step(task: Task, states: Any, actions: Float[Array, "N U"]) -> tuple[Any, Any]:
     return jax.vmap(task.step)(states, actions)
 
 

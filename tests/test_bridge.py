@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import upright.environments  # noqa: F401  registers
-from upright.environments.physics import change_task
+from upright.bridge.physics import change_task
 from upright.errors import INSTALL_RENDER, UprightError
 from upright.tasks import NAMES, make_task
 

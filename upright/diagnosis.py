@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 from upright.agents.agent import Agent
+from upright.bridge.flat import SpacesError
+from upright.bridge.spec import read_spec
 from upright.checks import delay, determinism, ends, observations, rewards, speed
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
-from upright.spec import Spec
-from upright.tasks import bridge
+from upright.spec import Choice, Spec
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
@@ -56,12 +57,13 @@ def doctor(
     seed: int = 0,
     watch: Watch = lambda phase, fraction: None,
 ) -> Report:
-    """Plays 2,000 random steps, replays some, times the learner, and reports what it finds.
+    """Plays 2,000 random steps, some of them again, times the learner, and reports what it finds.
 
     `task`, `preset`, `agent`, `seeds` and the budget are those of the `train` that is meant.
     `seed`: of the random actions and the start states.
 
-    Raises UprightError on bad input. A task that exists and is not for the agent is a finding.
+    Raises UprightError on bad input. A task that exists and is not for the agent is a finding;
+    then all is checked that does not need the agent.
     """
     check_seeds([seed])
     config = plan(task, preset=preset, agent=agent, seeds=seeds, steps=steps, episodes=episodes)
@@ -69,19 +71,23 @@ def doctor(
     native, make = find_task(config.task)
     try:
         env = make()
-    except bridge.SpacesError as error:
+    except SpacesError as error:
         return Report(task, (Finding("spaces", "problem", error.seen, error.fix),))
     with closing(env):
-        spec = native or bridge.read_spec(env, task)
+        spec = native or read_spec(env, task)
         played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
-    spaces = f"{spec.observation_size} observations, {spec.action_size} actions"
-    findings = [Finding("spaces", "fine", spaces)]
+    findings = [_spaces(spec)]
     if played.failure:
         fix = "make it play at random without an error; nothing else was checked"
         return Report(task, (*findings, Finding("environment", "problem", played.failure, fix)))
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
-    findings += determinism.check(determinism.replay(make, seed))
+    findings += determinism.check(determinism.play_again(make, seed))
+    misfit = _misfit(settings, spec)
+    if misfit:
+        return Report(task, (*findings, misfit))
+    if gamma := getattr(settings, "gamma", None):
+        findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
     reviewed = settings.review(budget, int(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
@@ -90,14 +96,35 @@ def doctor(
     return Report(task, tuple(findings))
 
 
+def _spaces(spec: Spec) -> Finding:
+    """What goes in and what comes out."""
+    action = spec.action
+    if isinstance(action, Choice):
+        actions = f"{action.count} actions to choose from"
+    else:
+        actions = f"{action.count} continuous action{'' if action.count == 1 else 's'}"
+    return Finding("spaces", "fine", f"{spec.observation_size} observations, {actions}")
+
+
+def _misfit(agent: Agent, spec: Spec) -> Finding | None:
+    """Why the agent cannot learn this task, if it cannot."""
+    try:
+        agent.fits(spec)
+    except UprightError as error:
+        seen, _, fix = str(error).partition("; ")
+        return Finding("agent", "problem", seen, fix)
+    return None
+
+
 def _of_the_task(played: Recording, spec: Spec, agent: Agent) -> list[Finding]:
+    # Agents may have this setting or not, and the discount, and when they begin to learn.
+    scaled = getattr(agent, "scale_observations", False)
     return [
-        *observations.check(played, spec, agent.scale_observations),
+        *observations.check(played, spec, scaled),
         *rewards.check(played),
-        *rewards.check_scale(played, agent.gamma, spec.episode_steps),
         *ends.check_termination(played),
         *ends.check_time_limit(played, spec.episode_steps),
-        *delay.check(played, spec.action_size),
+        *delay.check(played, spec.action),
     ]
 
 
@@ -111,13 +138,19 @@ def _timed(config: Config, agent: Agent, environment: float, budget: float) -> l
     if not compiled:
         affordable = min(environment * _SPEED_SECONDS / 2, _SPEED_STEPS) / len(seeds)
         steps = int(np.clip(affordable, 10, ROW_STEPS))
-    warm = replace(agent, learning_starts=min(agent.learning_starts, steps - 1))
     try:
-        rate = _rate(make_runner(replace(config, agent=warm)), seeds, steps)
+        rate = _rate(make_runner(replace(config, agent=_warm(agent, steps))), seeds, steps)
     except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:
         return [_failed(error)]
     measured = speed.Speed(environment, rate, min(cores(), len(seeds)), compiled)
     return speed.check(measured, budget, len(config.seeds))
+
+
+def _warm(agent: Any, steps: int) -> Agent:
+    """The agent as it is once it learns, which is then within so many steps."""
+    if not hasattr(agent, "learning_starts"):
+        return agent
+    return replace(agent, learning_starts=min(agent.learning_starts, steps - 1))
 
 
 class _FailedError(Exception):

@@ -27,7 +27,10 @@ class Drawing:
     """The original environment of a task, brought into states that are ours."""
 
     def __init__(self, task: Any, mode: str) -> None:
-        original: Any = gym.make(task.spec.task, render_mode=mode, disable_env_checker=True)
+        name = getattr(task, "drawn_by", None)
+        if name is None:
+            raise UprightError(f"task {task.spec.task!r} has no picture: it has no `drawn_by`")
+        original: Any = gym.make(name, render_mode=mode, disable_env_checker=True)
         self._original = original.unwrapped
         assert task.spec.dt, "a native task knows its sampling time"
         self._original.metadata = {**self._original.metadata, "render_fps": 1 / task.spec.dt}
@@ -36,14 +39,14 @@ class Drawing:
             if ours in parameters:
                 setattr(self._original, theirs, parameters[ours])
 
-    def draw(self, x: Float[np.ndarray, " X"], action: float | None) -> NDArray[np.uint8] | None:
-        """The state x after an input [the task's unit]: in a window, or as [height, width, 3].
+    def draw(self, x: Float[np.ndarray, " X"], inputs: Any) -> NDArray[np.uint8] | None:
+        """The state x after inputs [U], or None: in a window, or as [height, width, 3].
 
         Raises UprightError if the renderer is not installed.
         """
         self._original.state = x
         limit = _LARGEST_TORQUE
-        self._original.last_u = None if action is None else float(np.clip(action, -limit, limit))
+        self._original.last_u = None if inputs is None else float(np.clip(inputs[0], -limit, limit))
         try:
             return self._original.render()
         except gym.error.DependencyNotInstalled as error:

@@ -5,16 +5,15 @@ from typing import Any
 import gymnasium as gym
 import jax
 import numpy as np
-from gymnasium.spaces import Box, Discrete
-from jaxtyping import Array, Float, Int, UInt32
+from gymnasium.spaces import Box
+from jaxtyping import Array, Float, UInt32
 from numpy.typing import NDArray
 
-from upright.environments.drawing import Drawing
-from upright.environments.physics import LARGEST, change_task
+from upright.bridge.drawing import Drawing
+from upright.bridge.flat import action_space
+from upright.bridge.physics import LARGEST, change_task
 from upright.errors import UprightError
-from upright.tasks.acrobot import AcrobotTask
-from upright.tasks.mountain_car import MountainCarTask
-from upright.tasks.pendulum import PendulumTask
+from upright.spec import Choice
 from upright.tasks.task import Task, TimeStep
 
 
@@ -32,13 +31,13 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         self._spec = self._task.spec
         assert self._spec.dt, "a native task knows its sampling time"
         self.observation_space = observation_space(self._task)
-        self.action_space = Discrete(self._spec.action_size)
+        self.action_space = action_space(self._spec.action)
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
         self._drawing: Drawing | None = None
-        self.upright_spec = self._spec  # read by tasks.bridge
+        self.upright_spec = self._spec  # read by bridge.spec
         self.state: Any = None  # the task's, as after the last reset or step
-        self._input: float | None = None  # of the last step [the task's unit]
+        self._inputs: Any = None  # of the last step, [U] in the units of the task
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -46,7 +45,7 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         """A random start state; there are no options."""
         super().reset(seed=seed)
         self.state, observation = _start(self._task, draw_key(self.np_random))
-        self._input = None
+        self._inputs = None
         if self.render_mode == "human":
             self.render()
         return np.array(observation), {}
@@ -55,15 +54,26 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
         """One sampling time later."""
         if self.state is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        if not self.action_space.contains(action):
-            count = self._spec.action_size
-            raise UprightError(f"action is {action!r}; it must be an integer from 0 to {count - 1}")
-        self.state, timestep = _step(self._task, self.state, np.int32(action))
-        self._input = float(self._spec.action.physical(action)[0])
+        self._inputs = self._physical(action)
+        self.state, timestep = _step(self._task, self.state, self._inputs)
         if self.render_mode == "human":
             self.render()
         observation = np.array(timestep.observation)
         return observation, float(timestep.reward), bool(timestep.terminated), False, {}
+
+    def _physical(self, action: Any) -> Float[np.ndarray, " U"]:
+        """The inputs of the plant; a continuous action is clipped to its bounds, as Gymnasium's."""
+        if isinstance(self._spec.action, Choice):
+            count = self._spec.action.count
+            if not self.action_space.contains(action):
+                raise UprightError(
+                    f"action is {action!r}; it must be an integer from 0 to {count - 1}"
+                )
+            return self._spec.action.physical(action)
+        action, count = np.asarray(action, np.float32), self._spec.action.count
+        if action.shape != (count,) or not np.isfinite(action).all():
+            raise UprightError(f"action is {action.tolist()}; it must be {count} finite numbers")
+        return self._spec.action.physical(action)
 
     def render(self) -> Any:
         """None in a window, else [height, width, 3]; Gymnasium's picture of the original task."""
@@ -74,7 +84,7 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
             return None
         if self._drawing is None:
             self._drawing = Drawing(self._task, self.render_mode)
-        return self._drawing.draw(np.asarray(self.state.x), self._input)
+        return self._drawing.draw(np.asarray(self.state.x), self._inputs)
 
     def close(self) -> None:
         """Closes the window; a later `render` opens another one."""
@@ -89,20 +99,9 @@ def observation_space(task: Task) -> Box:
     They are narrow where the plant saturates. Elsewhere they are the largest float32, so that an
     observation which is not finite is outside.
     """
-    count = task.spec.observation_size
-    low, high = (-LARGEST,) * count, (LARGEST,) * count
-    match task:
-        case AcrobotTask():
-            high = 1, 1, 1, 1, *(max(rate, task.start_range) for rate in task.rate_limits)
-            low = tuple(-bound for bound in high)
-        case PendulumTask():
-            high = 1, 1, max(task.rate_limit, task.start[1])
-            low = tuple(-bound for bound in high)
-        case MountainCarTask():
-            low = min(task.left_wall, *task.start), -task.speed_limit
-            high = max(task.right_wall, *task.start), task.speed_limit
-        case _:
-            pass
+    channels = task.spec.observation.channels
+    low = [max(channel.minimum, -LARGEST) for channel in channels]
+    high = [min(channel.maximum, LARGEST) for channel in channels]
     return Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
 
 
@@ -118,7 +117,7 @@ def start(task: Task, words: UInt32[Array, " 2"]) -> tuple[Any, Float[Array, " O
     return state, task.observe(state)
 
 
-def step(task: Task, state: Any, action: Int[Array, ""]) -> tuple[Any, TimeStep]:
+def step(task: Task, state: Any, action: Float[Array, " U"]) -> tuple[Any, TimeStep]:
     """The state and what is seen of it after an action."""
     return task.step(state, action)
 

@@ -1,4 +1,4 @@
-"""Gymnasium's environments, as agents and policies see them: numbers in, one of n actions out.
+"""Gymnasium's environments, as agents and policies see them: vectors and indices.
 
 An id with a module before it ("my_robot:Arm-v0") imports that module. So it must come from the
 user's own hand, never from a file.
@@ -6,11 +6,9 @@ user's own hand, never from a file.
 
 import contextlib
 import difflib
-import math
 import os
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -18,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.spec import Channel, Choice, Continuous, Spec, Vector
+from upright.spec import Channel, Choice, Continuous
 
 Env = gym.Env[Any, Any]
 Observation = NDArray[np.float32]
-# A bound beyond this stands for "none", as the largest float32 does in many environments.
-_BOUND = 1e6
 
 
 class SpacesError(UprightError):
@@ -36,18 +32,19 @@ class SpacesError(UprightError):
 
 
 class Flat(gym.Wrapper[Observation, Any, Any, Any]):
-    """An observation is a vector of float32, an action an index from 0 on."""
+    """An observation is a vector of float32; an action an index from 0 on, or a vector [U]."""
 
-    def __init__(self, env: Env, actions: Sequence[Any]):
-        """`actions`: what the environment is given for each index."""
+    def __init__(self, env: Env, action: Choice | Continuous, given: Sequence[Any] | None):
+        """`given`: what the environment is given for each index, if the action is a Choice."""
         super().__init__(env)
-        self._actions = actions
+        self.action = action
+        self._given = given
         with np.errstate(over="ignore"):  # a bound beyond float32 is none
-            low, high = (np.ravel(limit).astype(np.float32) for limit in _box(env))
+            low, high = (np.ravel(limit).astype(np.float32) for limit in box(env))
         self.observation_space = gym.spaces.Box(low, high)
-        self.action_space = gym.spaces.Discrete(len(actions))
+        self.action_space = action_space(action)
         self.observation_size = len(low)
-        self.action_count = len(actions)
+        self.action_size = action.count
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -56,9 +53,15 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         return self._flat(observation), info
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
+        observation, reward, terminated, truncated, info = self.env.step(self._theirs(action))
         # Many environments return NumPy's own booleans.
         return self._flat(observation), reward, bool(terminated), bool(truncated), info
+
+    def _theirs(self, action: Any) -> Any:
+        if self._given is not None:
+            return self._given[action]
+        space = self.env.action_space
+        return self.action.physical(action).astype(space.dtype).reshape(space.shape)
 
     def _flat(self, observation: Any) -> Observation:
         flat = np.asarray(observation, np.float32).ravel()
@@ -72,9 +75,10 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
 def make_env(task: str, action: Choice | Continuous | None = None, **options: Any) -> Flat:
     """The environment of an id that the user typed.
 
-    `action`: a Choice offers its values where the environment takes one continuous number.
-    `options`: for gymnasium.make. Raises UprightError if it cannot be made or its spaces are not
-    for an agent with discrete actions.
+    `action`: of the policy or native task that it is for. A Choice then offers its values to an
+    environment whose action is one continuous number.
+    `options`: for gymnasium.make. Raises UprightError if it cannot be made, SpacesError if its
+    observations or actions are no numbers.
     """
     with _importable_from_here():
         try:
@@ -95,51 +99,41 @@ def make_env(task: str, action: Choice | Continuous | None = None, **options: An
         except (Exception, SystemExit) as error:  # the environment's own code
             raise UprightError(f"task {task!r} cannot be made: {one_line(error)}") from error
     try:
-        return Flat(env, _actions(env, task, action))
+        _check_observations(env, task)
+        return Flat(env, *_actions(env, task, action))
     except UprightError:
         env.close()
         raise
 
 
-def read_spec(env: Flat, task: str) -> Spec:
-    """What an environment tells of itself.
-
-    A channel between finite bounds is scaled by them, another one by what is measured. An
-    environment that knows better, with names and units, has a Spec as its `upright_spec`.
-    """
-    own = getattr(env.unwrapped, "upright_spec", None)
-    if isinstance(own, Spec):
-        _check_own(env, own, task)
-        return replace(own, task=task)
-    lows, highs = _box(env)
-    names = _names(env)
-    return Spec(
-        task=task,
-        observation=Vector(tuple(map(_channel, names, lows.tolist(), highs.tolist()))),
-        action=Choice("action", "1", tuple(map(float, range(env.action_count)))),
-        dt=_sampling_time(env),
-        episode_steps=env.spec.max_episode_steps if env.spec else None,
-        solved_return=env.spec.reward_threshold if env.spec else None,
-    )
+def action_space(action: Choice | Continuous) -> gym.spaces.Discrete | gym.spaces.Box:
+    """Indices of a Choice, vectors [U] of float32 of a Continuous."""
+    if isinstance(action, Choice):
+        return gym.spaces.Discrete(action.count)
+    low = np.array([channel.minimum for channel in action.channels], np.float32)
+    high = np.array([channel.maximum for channel in action.channels], np.float32)
+    return gym.spaces.Box(low, high)
 
 
-def _check_own(env: Flat, own: Spec, task: str) -> None:
-    sizes = own.observation_size, own.action_size
-    if sizes != (env.observation_size, env.action_count):
-        raise UprightError(
-            f"task {task!r}: its upright_spec has {sizes[0]} observations and {sizes[1]} actions,"
-            f" its spaces have {env.observation_size} and {env.action_count}"
-        )
-
-
-def _box(env: Env) -> tuple[NDArray[Any], NDArray[Any]]:
+def box(env: Env) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Bounds of the observations."""
     space = env.observation_space
     assert isinstance(space, gym.spaces.Box)
     return space.low, space.high
 
 
-def _actions(env: Env, task: str, chosen: Choice | Continuous | None) -> Sequence[Any]:
-    """What to give to the environment for each index; UprightError if its spaces do not fit."""
+def bounded(name: str, low: float, high: float) -> Channel:
+    """A channel that nothing is known of but its bounds; it is scaled by them."""
+    scale, offset = (high - low) / 2, (high + low) / 2
+    return Channel(name, "1", scale, offset, minimum=low, maximum=high)
+
+
+def entries(name: str, shape: Sequence[int]) -> list[str]:
+    """Names of the entries of an array, as one would write them: "action[0, 1]"."""
+    return [f"{name}{list(index)}" for index in np.ndindex(*shape)]
+
+
+def _check_observations(env: Env, task: str) -> None:
     space = env.observation_space
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         raise SpacesError(
@@ -155,41 +149,33 @@ def _actions(env: Env, task: str, chosen: Choice | Continuous | None) -> Sequenc
             "turn it into one with gymnasium.wrappers.TransformObservation where the environment"
             " is registered",
         )
-    action = env.action_space
-    if isinstance(action, gym.spaces.Discrete):
-        return range(int(action.start), int(action.start + action.n))
-    if isinstance(action, gym.spaces.Box):
-        if isinstance(chosen, Choice) and action.shape == (1,):
-            return list(np.array(chosen.values, action.dtype)[:, None])
+
+
+def _actions(
+    env: Env, task: str, wanted: Choice | Continuous | None
+) -> tuple[Choice | Continuous, Sequence[Any] | None]:
+    """Its action, and what to give to the environment for each index if that is a Choice."""
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        count = int(space.n)
+        choice = Choice("action", "1", tuple(map(float, range(count))))
+        return choice, range(int(space.start), int(space.start) + count)
+    if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise SpacesError(
+            task, f"its action is {space}", "agents need Discrete, or a Box of real numbers"
+        )
+    if isinstance(wanted, Choice) and space.shape == (1,):
+        return wanted, list(np.array(wanted.values, space.dtype)[:, None])
+    if not space.is_bounded():
         raise SpacesError(
             task,
-            f"its action is continuous, Box of shape {action.shape}, and DQN chooses among some",
-            "agents for Box are planned, until then offer some values with"
-            " gymnasium.wrappers.TransformAction",
+            f"its action {space} has no finite bounds",
+            "give it some with gymnasium.wrappers.TransformAction where the environment is"
+            " registered",
         )
-    raise SpacesError(task, f"its action is {action}", "DQN needs Discrete")
-
-
-def _channel(name: str, low: float, high: float) -> Channel:
-    if not -_BOUND < low < high < _BOUND:
-        return Channel(name, "1", scale=None)
-    return Channel(name, "1", scale=(high - low) / 2, offset=(high + low) / 2)
-
-
-def _names(env: Flat) -> list[str]:
-    """Of the channels: the entries of the array that the environment itself returns."""
-    return [f"observation{list(index)}" for index in np.ndindex(*_box(env.env)[0].shape)]
-
-
-def _sampling_time(env: Env) -> float | None:
-    """From the plant's own attribute, as Gymnasium's environments call it, else from its video."""
-    inner: Any = env.unwrapped
-    candidates = [getattr(inner, "dt", None), getattr(inner, "tau", None)]
-    rate = env.metadata.get("render_fps")
-    if isinstance(rate, int | float) and rate > 0:
-        candidates.append(1 / rate)
-    numbers = (float(c) for c in candidates if isinstance(c, int | float))
-    return next((number for number in numbers if 0 < number < math.inf), None)
+    names = entries("action", space.shape)
+    limits = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
+    return Continuous(tuple(bounded(n, *both) for n, both in zip(names, limits, strict=True))), None
 
 
 @contextlib.contextmanager

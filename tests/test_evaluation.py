@@ -1,0 +1,117 @@
+"""Greedy episodes of policies, in Gymnasium and compiled."""
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import AlwaysOne
+
+import upright
+from upright.errors import UprightWarning
+from upright.evaluation import MOST_STEPS, native
+from upright.figures import video
+from upright.policy import Policy, Provenance
+from upright.spec import Channel, Choice, Continuous, Spec, Vector
+
+
+def linear(task, action, weight, bias):
+    """A policy of one number, whose outputs are weight * x + bias."""
+    return Policy(
+        spec=Spec(task, Vector((Channel("x", "m"),)), action, dt=None, episode_steps=None),
+        weights=(np.array(weight, np.float32)[:, None],),
+        biases=(np.array(bias, np.float32),),
+        offset=np.zeros(1, np.float32),
+        scale=np.ones(1, np.float32),
+        provenance=Provenance("none", seed=0, step=0),
+    )
+
+
+class Line(gym.Env):
+    """A point that is moved by the action; its reward is what it was moved by."""
+
+    observation_space = gym.spaces.Box(-100, 100, (1,))
+
+    def __init__(self, action_space, ends_at=np.inf):
+        self.action_space = action_space
+        self.ends_at = ends_at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = 0.0
+        return np.float32([self.x]), {}
+
+    def render(self):
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def step(self, action):
+        move = float(np.ravel(action)[0])
+        self.x += move
+        return np.float32([self.x]), move, self.x >= self.ends_at, False, {}
+
+
+@pytest.fixture
+def register(monkeypatch):
+    def register(make):
+        spec = gym.envs.registration.EnvSpec("Line-v0", lambda **_: make())
+        monkeypatch.setitem(gym.registry, "Line-v0", spec)
+
+    return register
+
+
+MOVES = Continuous((Channel("move", "m", minimum=-2.0, maximum=2.0),))
+STAY_OR_GO = Choice("move", "m", (0.0, 1.0))
+
+
+def test_an_episode_without_an_end_is_cut_and_that_is_said(register):
+    register(lambda: Line(gym.spaces.Discrete(2)))
+    policy = linear("Line-v0", STAY_OR_GO, [1, 0], [0, 0])  # stays: of equal outputs the first
+    with pytest.warns(UprightWarning, match=r"2 of 2 episodes were cut off after 10,000 steps"):
+        evaluation = upright.evaluate(policy, episodes=2)
+    assert evaluation.lengths.tolist() == [MOST_STEPS] * 2
+    assert evaluation.returns.tolist() == [0.0] * 2
+    assert (evaluation.cut, evaluation.summary()["cut_episodes"]) == (2, 2)
+
+
+def test_an_episode_that_ends_by_itself_is_not_cut(register):
+    register(lambda: Line(gym.spaces.Discrete(2), ends_at=3))
+    policy = linear("Line-v0", STAY_OR_GO, [0, 0], [0, 1])  # goes
+    evaluation = upright.evaluate(policy, episodes=2)
+    assert evaluation.lengths.tolist() == [3, 3]
+    assert evaluation.cut == 0
+
+
+def test_a_continuous_policy_moves_by_what_it_says(register):
+    register(lambda: Line(gym.spaces.Box(-2, 2, (1,)), ends_at=3))
+    policy = linear("Line-v0", MOVES, [1], [0.5])
+    # It moves by x + 0.5: 0.5, 1.0 and 2.0.
+    evaluation = upright.evaluate(policy, episodes=1)
+    assert evaluation.returns.tolist() == [3.5]
+    assert evaluation.lengths.tolist() == [3]
+
+
+def test_a_video_of_an_episode_without_an_end_stops(register, tmp_path, monkeypatch):
+    register(lambda: Line(gym.spaces.Discrete(2)))
+    policy = linear("Line-v0", STAY_OR_GO, [1, 0], [0, 0])
+    monkeypatch.setattr(video, "_MOST_FRAMES", 30)
+    with pytest.warns(UprightWarning, match="the video stops after 30 steps"):
+        episode = upright.play(policy, files=[tmp_path / "line.gif"])
+    assert (episode.steps, episode.total) == (30, 0.0)
+
+
+def test_a_continuous_policy_is_played(register, tmp_path):
+    register(lambda: Line(gym.spaces.Box(-2, 2, (1,)), ends_at=3))
+    episode = upright.play(linear("Line-v0", MOVES, [1], [0.5]), files=[tmp_path / "line.gif"])
+    assert (episode.steps, episode.total) == (3, 3.5)
+
+
+def test_a_compiled_episode_without_an_end_is_cut_too():
+    class Endless(AlwaysOne):
+        @property
+        def spec(self):
+            channels = Vector((Channel("steps", "1"),))
+            return Spec("endless", channels, Choice("choice", "1", (0.0, 1.0)), 1.0, None)
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    returns = native.returns(Endless(length=2**30), lambda x: jnp.zeros(len(x), jnp.int32), keys)
+    assert returns.tolist() == [MOST_STEPS] * 2
