@@ -96,7 +96,7 @@ class PolicyGradient:
     def to_policy(self, state, spec):
         size = spec.observation_size
         offset, scale = np.zeros(size, np.float32), np.ones(size, np.float32)
-        return Policy(spec, **state.params[0].to_numpy(), offset=offset, scale=scale)
+        return Policy(spec, *state.params[0].to_numpy(), offset, scale)
 
     def schedules(self, steps):
         return {}

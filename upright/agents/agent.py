@@ -11,7 +11,7 @@ seed's E environments takes one step:
     state = count(state, transition)
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -32,7 +32,7 @@ class Agent(Protocol):
         ...
 
     # A NamedTuple of scalars, of one learning; its fields are columns of learning.csv.
-    Metrics: type[NamedTuple]
+    Metrics: ClassVar[type[Any]]
 
     def fits(self, spec: Spec) -> None:
         """Raises UprightError if it cannot learn a task with such observations or actions."""

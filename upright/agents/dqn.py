@@ -86,7 +86,7 @@ class DQN:
     # by the task's typical magnitudes or finite bounds, else by running mean and variance
     scale_observations: bool = True
 
-    Metrics: ClassVar[type[NamedTuple]] = Metrics
+    Metrics: ClassVar[type[Any]] = Metrics
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -148,7 +148,7 @@ class DQN:
         """The action of greatest value [*E]; of equal ones the first."""
         return outputs.argmax(axis=-1)
 
-    def learn(self, state: State, experience: Transition, noise: Noise) -> tuple[State, Metrics]:
+    def learn(self, state: State, experience: Transition, noise: Noise) -> tuple[State, "Metrics"]:
         """A gradient step on each of G batches; the metrics are means."""
         del noise
         state, metrics = jax.lax.scan(
@@ -160,7 +160,7 @@ class DQN:
         )
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def learn_batch(self, state: State, batch: Transition) -> tuple[State, Metrics]:
+    def learn_batch(self, state: State, batch: Transition) -> tuple[State, "Metrics"]:
         """One gradient step on a batch with leading axis B."""
 
         def loss(params: MLP) -> tuple[Float[Array, ""], Float[Array, " B"]]:
@@ -252,8 +252,8 @@ class DQN:
 
     def to_policy(self, state: State, spec: Spec) -> Policy:
         """The greedy policy of the online network."""
-        scaling = {"offset": np.array(state.offset), "scale": np.array(state.scale)}
-        return Policy(spec, **state.params.to_numpy(), **scaling)
+        weights, biases = state.params.to_numpy()
+        return Policy(spec, weights, biases, np.array(state.offset), np.array(state.scale))
 
     @property
     def _adam(self) -> optax.GradientTransformation:

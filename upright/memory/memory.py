@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from upright.memory.transition import Transition
 
@@ -22,8 +22,8 @@ class Memory(Protocol):
         """With the transition of one more tick, of E environments."""
         ...
 
-    def due(self, added: Int[Array, ""] | int) -> Bool[Array, ""] | bool:
-        """Learn now, after so many transitions in all?
+    def due(self, added: Any) -> Any:
+        """Learn now, after so many transitions in all? [] to []
 
         Of the count alone: the host knows it without asking the program.
         """

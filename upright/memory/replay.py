@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from upright.memory.transition import Row, Transition
 
@@ -50,7 +50,7 @@ class Replay:
         )
         return Ring(rows, content.added + self.environments)
 
-    def due(self, added: Int[Array, ""] | int) -> Bool[Array, ""] | bool:
+    def due(self, added: Any) -> Any:
         return added > self.learning_starts
 
     def draw(self, key: PRNGKeyArray) -> UInt32[Array, "G B"]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.memory.transition import Row, Transition
 
@@ -40,7 +40,7 @@ class Rollout:
         rows = content.rows.at[tick].set(self.row.pack(transition), mode="promise_in_bounds")
         return Ticks(rows, content.added + self.environments)
 
-    def due(self, added: Int[Array, ""] | int) -> Bool[Array, ""] | bool:
+    def due(self, added: Any) -> Any:
         return added % (self.ticks * self.environments) == 0
 
     def draw(self, key: PRNGKeyArray) -> tuple[()]:

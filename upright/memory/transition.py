@@ -5,21 +5,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Float
 
 
 class Transition(NamedTuple):
-    """A step of each of E environments; more axes may lead: batches B, ticks T, updates G."""
+    """A step of each of E environments; more axes may lead: batches B, ticks T, updates G.
 
-    observation: Float[Array, "*E O"] | Float[np.ndarray, "*E O"]
-    action: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]  # index [*E] or vector [*E U]
-    reward: Float[Array, "*E"] | Float[np.ndarray, "*E"]
-    # 0 where the task terminated, 1 elsewhere, a time limit included
-    discount: Float[Array, "*E"] | Float[np.ndarray, "*E"]
-    # the true one, never the one after a reset
-    next_observation: Float[Array, "*E O"] | Float[np.ndarray, "*E O"]
-    # the episode ended, by termination or by a time limit: the next row is of another one
-    ended: Bool[Array, "*E"] | Bool[np.ndarray, "*E"]
+    Of JAX's arrays or NumPy's.
+    """
+
+    observation: Any  # [*E O]
+    action: Any  # index [*E] or vector [*E U]
+    reward: Any  # [*E]
+    discount: Any  # [*E], 0 where the task terminated, 1 elsewhere, a time limit included
+    next_observation: Any  # [*E O], the true one, never the one after a reset
+    # [*E], by termination or by a time limit: the next row is of another episode
+    ended: Any
     extras: Any  # what the agent told when it chose the action; () for nothing
 
 

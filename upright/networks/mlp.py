@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 
 class Linear(eqx.Module):
@@ -47,9 +48,7 @@ class MLP(eqx.Module):
             x = jax.nn.relu(layer(x))
         return self.layers[-1](x)
 
-    def to_numpy(self) -> dict[str, tuple[Float[np.ndarray, "..."], ...]]:
+    def to_numpy(self) -> tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]:
         """What a policy is made of: weights, [out, in] as in torch.nn.Linear, and biases [out]."""
-        return {
-            "weights": tuple(np.asarray(layer.weight).T.copy() for layer in self.layers),
-            "biases": tuple(np.asarray(layer.bias).copy() for layer in self.layers),
-        }
+        weights = tuple(np.asarray(layer.weight).T.copy() for layer in self.layers)
+        return weights, tuple(np.asarray(layer.bias).copy() for layer in self.layers)

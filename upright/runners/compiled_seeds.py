@@ -115,7 +115,7 @@ class CompiledGroup:
             rows, taken = np.asarray(log), np.asarray(ticks)
         self._carry = carry
         finite = np.array(carry.finite)
-        returns = None
+        returns, finite_params = np.zeros(0), np.zeros(0)
         if any(segment.evaluate for segment in segments.values()):
             returns, finite_params = map(np.asarray, self._programs.evaluate(carry.agent))
         environments = self._compiled.environments
@@ -129,7 +129,7 @@ class CompiledGroup:
                 log = StepLog.unpack(rows[i, : taken[i]], environments)
             # Else the budget of episodes ended the segment, or a metric.
             whole = taken[i] * environments == asked
-            evaluated = returns is not None and segments[seed].evaluate and whole
+            evaluated = segments[seed].evaluate and whole
             results.append(
                 SegmentResult(
                     seed=seed,

@@ -26,7 +26,7 @@ class Told(NamedTuple):
 
     action: Any  # [E] or [E U], for the next tick
     extras: Any  # of these actions
-    metrics: Float[Array, " M"]
+    metrics: Any  # [M]
 
 
 class Frame(NamedTuple):

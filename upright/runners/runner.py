@@ -29,8 +29,8 @@ class StepLog(NamedTuple):
     def unpack(rows: Any, environments: int) -> "StepLog":
         """From rows of numbers [*T 4 E + 1 + M]."""
         e = environments
-        columns = (rows[..., i * e : (i + 1) * e] for i in range(4))
-        return StepLog(*columns, rows[..., 4 * e], rows[..., 4 * e + 1 :])
+        ended, total, length, terminated = (rows[..., i * e : (i + 1) * e] for i in range(4))
+        return StepLog(ended, total, length, terminated, rows[..., 4 * e], rows[..., 4 * e + 1 :])
 
     def pack(self) -> NDArray[np.float32]:
         """The inverse of `unpack`."""
