@@ -28,7 +28,7 @@ from upright.training.session import CHUNK
 
 import upright
 from upright.agents.dqn import DQN
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 from upright.training import engine, machine
 from upright.training.config import Config
 

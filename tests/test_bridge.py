@@ -10,13 +10,13 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from upright.bridge.physics import change_task
 
 from upright.bridge.flat import Flat, SpacesError, make_env
-from upright.bridge.physics import change_task
 from upright.bridge.spec import read_spec
 from upright.errors import INSTALL_RENDER, UprightError
 from upright.spec import Choice, Continuous
-from upright.tasks import NAMES, make_task
+from upright.tasks.catalogue import NAMES, make_task
 
 CHANGED = {
     "Acrobot-v1": {"gravity": 3.7, "length_1": 1.5, "torque": 2, "rate_limits": [6.0, 12.0]},

@@ -10,8 +10,8 @@ import pytest
 
 from upright.plants.cartpole import CartPole
 from upright.spec import Choice
-from upright.tasks import NAMES, gymnasium_id, make_task
 from upright.tasks.cartpole import CartPoleTask
+from upright.tasks.catalogue import NAMES, gymnasium_id, make_task
 
 STATES = 10_000
 

@@ -15,7 +15,7 @@ from upright.training.fused_crew import FusedDriver
 
 from upright import UprightError
 from upright.agents.dqn import DQN
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 from upright.training.seeds import check_seeds, parse_seeds
 
 SETTINGS = DQN(hidden=(32, 32), warmup_steps=50, epsilon_end=0.1, epsilon_decay_steps=400)

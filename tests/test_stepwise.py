@@ -14,7 +14,7 @@ from walks import Counting, Walk, files, states
 
 import upright
 from upright import DQN, Run, UprightError
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 QUICK = DQN(
     hidden=(8,),
