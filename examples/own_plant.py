@@ -1,8 +1,8 @@
 """A plant of one's own: the reaction-wheel pendulum, balanced by DQN.
 
-A rod on a hinge carries a motor with a flywheel at its end. There is no torque at the hinge: only by
-accelerating the wheel, whose reaction pushes the rod the other way, can the rod be held upright, and
-the wheel must not run away while that is done.
+A rod on a hinge carries a motor with a flywheel at its end. There is no torque at the hinge: the
+rod is held upright by accelerating the wheel, whose reaction pushes the rod the other way, and the
+wheel must not run away meanwhile.
 
                 O    wheel: omega, driven by the torque u
                /
@@ -12,15 +12,14 @@ the wheel must not run away while that is done.
 
 With the wheel's speed omega counted from the room, not from the rod, the equations of motion are
 
-    (I_rod + m_wheel l^2) theta'' = (m_rod l / 2 + m_wheel l) g sin(theta) - t
-                    I_wheel omega' = t,      t = u - c (omega - theta')
+    (I_rod + m_wheel l^2) theta'' = (m_rod l / 2 + m_wheel l) g sin(theta) - torque
+    I_wheel omega' = torque,      torque = u - c (omega - theta')
 
 where l is the rod's length, I_rod = m_rod l^2 / 3 about the hinge, I_wheel = m_wheel r^2 / 2, u the
 motor's torque and c the friction of the wheel's bearing.
 
 Source: M. W. Spong, P. Corke, R. Lozano, "Nonlinear control of the reaction wheel pendulum",
-Automatica 37 (2001), equations (5) and (6), which have the wheel's angle in place of its speed, and
-no friction.
+Automatica 37 (2001), whose model has the wheel's angle in place of its speed, and no friction.
 
     python own_plant.py                               trains, evaluates and says what to do next
     upright train own_plant:Wheel-v0 --seeds 4        the same as a command, in this folder

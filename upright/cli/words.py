@@ -46,9 +46,10 @@ def physics(provenance: Provenance) -> str:
 def played(provenance: Provenance, randomised: bool) -> str | None:
     """Which physics an evaluation had; None for those of the task."""
     if randomised:
-        return f"randomised physics: {physics(provenance)}"
+        return f"randomised physics ({physics(provenance)})"
     nominal = physics(replace(provenance, randomise={}))
-    return f"physics: {nominal}" if provenance.physics or provenance.randomise else None
+    kind = "nominal physics" if provenance.randomise else "physics"
+    return f"{kind} ({nominal})" if provenance.physics or provenance.randomise else None
 
 
 def drawn(ranges: Mapping[str, tuple[float, ...]]) -> list[str]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from upright.spec import Choice, Spec
 
-_MOST = 6  # channels in a picture, and inputs
-_WIDTH, _ROW, _REST = 7.2, 1.15, 1.1  # of the picture, a channel, title and time axis [inch]
+_CHANNELS, _INPUTS = 5, 3  # in a picture at most
+_WIDTH, _ROW, _REST = 6.4, 1.0, 0.8  # of the picture, a channel, title and time axis [inch]
 _OBSERVED, _INPUT = "#1f77b4", "#d62728"
 
 
@@ -37,12 +37,12 @@ def traces(
     spec: Spec, observations: Float[np.ndarray, "T O"], inputs: Float[np.ndarray, "T U"]
 ) -> list[Trace]:
     """The first channels and inputs of an episode of T observations; the last input is held."""
-    channels = spec.observation.channels[:_MOST]
+    channels = spec.observation.channels[:_CHANNELS]
     action = spec.action
     if isinstance(action, Choice):
         names = [(action.name, action.unit)]
     else:
-        names = [(channel.name, channel.unit) for channel in action.channels[:_MOST]]
+        names = [(channel.name, channel.unit) for channel in action.channels[:_INPUTS]]
     return [
         *(Trace(c.name, c.unit, observations[:, i]) for i, c in enumerate(channels)),
         *(Trace(*name, inputs[:, i], is_input=True) for i, name in enumerate(names)),

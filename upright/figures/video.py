@@ -81,7 +81,8 @@ def play(
     with _without_display():
         episode, frames = _run(policy, task, seed, randomised, mode)
     for path in paths:
-        content = (_gif if path.suffix == ".gif" else _mp4)(frames, policy.spec.dt or _UNKNOWN_DT)
+        dt = policy.spec.dt or _UNKNOWN_DT
+        content = _gif(frames, dt, mode) if path.suffix == ".gif" else _mp4(frames, dt)
         make_folder(path.parent)
         write_atomically(path, content)
     return episode
@@ -171,16 +172,18 @@ def _without_display() -> Generator[None]:
             del os.environ[name]
 
 
-def _gif(frames: list[Frame], dt: float) -> bytes:
-    """At half size, with as many frames as browsers show in time."""
+def _gif(frames: list[Frame], dt: float, mode: str | None) -> bytes:
+    """Gymnasium's pictures at half size, with as many frames as browsers show in time."""
     try:
         from PIL import Image
     except ImportError:
         raise UprightError(f"a GIF needs Pillow; {INSTALL_RENDER}") from None
     stride = max(1, round(_GIF_SECONDS / dt))
     images = [Image.fromarray(frame) for frame in frames[::stride]]
-    half = (images[0].width // 2, images[0].height // 2)
-    images = [image.resize(half, Image.Resampling.LANCZOS).quantize(32) for image in images]
+    if mode:
+        half = (images[0].width // 2, images[0].height // 2)
+        images = [image.resize(half, Image.Resampling.LANCZOS) for image in images]
+    images = [image.quantize(32) for image in images]
     buffer = io.BytesIO()
     delay = round(1000 * stride * dt)  # [ms]
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=delay, loop=0)
@@ -191,9 +194,13 @@ def _mp4(frames: list[Frame], dt: float) -> bytes:
     try:
         import imageio.v3 as imageio
 
-        # Even sides are all that the encoder's colour format asks for.
-        return imageio.imwrite(
-            "<bytes>", np.stack(frames), extension=".mp4", fps=1 / dt, macro_block_size=2
-        )
+        with warnings.catch_warnings():
+            # JAX, which a native task has started, warns of any fork; this child only executes
+            # the encoder.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            # Even sides are all that the encoder's colour format asks for.
+            return imageio.imwrite(
+                "<bytes>", np.stack(frames), extension=".mp4", fps=1 / dt, macro_block_size=2
+            )
     except ImportError:  # also when imageio is there and its encoder is not
         raise UprightError(f"an MP4 needs imageio-ffmpeg; {INSTALL_RENDER}") from None
