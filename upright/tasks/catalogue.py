@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIST = "`upright tasks` lists what is there"
 
 Physics = Mapping[str, Any]  # values of parameters by name, each in its unit
-Ranges = Mapping[str, tuple[float, float]]  # lowest and highest value of a parameter, by name
+Ranges = Mapping[str, Any]  # (lowest, highest) value of a parameter, by name
 
 
 class Entry(NamedTuple):

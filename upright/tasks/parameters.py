@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import is_dataclass, replace
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ def find(task: Any, name: str) -> Parameter:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
     if name == "episode_steps":
-        hint = "the time limit is none: Gymnasium's max_episode_steps sets it"
+        hint = "the time limit is Gymnasium's max_episode_steps"
     raise UprightError(f"{task.spec.task} has no parameter {name!r}; {hint}")
 
 
@@ -46,17 +47,27 @@ def change(task: Any, values: Mapping[str, object]) -> Any:
 
     Raises UprightError for an unknown parameter, or a value that it cannot have.
     """
-    checked = {
+    checked: dict[str, Any] = {
         name: parameters.check(find(task, name).owner, name, value)
         for name, value in values.items()
     }
-    return put(task, checked)
+
+    own = {name: value for name, value in checked.items() if find(task, name).owner is task}
+    rest = {name: value for name, value in checked.items() if name not in own}
+    plant = {"plant": replace(task.plant, **rest)} if rest else {}
+    return replace(task, **plant, **own)
 
 
 def put(task: Any, values: Mapping[str, Any]) -> Any:
-    """`change` with values that were checked before; JAX may be computing them."""
+    """The task with values that JAX is computing, within bounds that were checked before.
+
+    Past the constructors, since what they check and annotate is numbers.
+    """
     known = of(task)
-    own = {name: value for name, value in values.items() if known[name].owner is task}
-    rest = {name: value for name, value in values.items() if name not in own}
-    plant = {"plant": replace(task.plant, **rest)} if rest else {}
-    return replace(task, **plant, **own)
+    changed = copy(task)
+    if any(known[name].owner is not task for name in values):
+        object.__setattr__(changed, "plant", copy(task.plant))
+    for name, value in values.items():
+        owner = changed if known[name].owner is task else changed.plant
+        object.__setattr__(owner, name, value)
+    return changed

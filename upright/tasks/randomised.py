@@ -30,14 +30,15 @@ class Randomised:
     """Any native task; the parameters in `ranges` are uniform between their ends in each episode.
 
     `ranges`: (name, lowest, highest) of parameters of the plant or the task, in their units. The
-    spec is that of the task as it was given. Raises UprightError for an unknown parameter, one that
+    spec is that of the task as it was given; what follows from a parameter must be a property or a
+    method, since nothing is made anew. Raises UprightError for an unknown parameter, one that
     cannot be drawn, values out of its bounds, and low > high.
     """
 
     original: ClassVar[str | None] = None
 
     task: Task
-    ranges: tuple[tuple[str, float, float], ...]
+    ranges: tuple[tuple[str, Any, Any], ...]  # made floats
 
     def __post_init__(self) -> None:
         checked = tuple(_checked(self.task, *each) for each in self.ranges)
