@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import upright.environments  # noqa: F401  registers
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import upright.environments  # noqa: F401  registers
 from upright.bridge.physics import change_task
 from upright.errors import INSTALL_RENDER, UprightError
 from upright.tasks import NAMES, make_task

@@ -14,6 +14,7 @@ from walks import Counting, Walk, files, outcomes, states
 
 import upright
 from upright import DQN, Run, UprightError
+from upright.runs.folder import policy_path, seed_folder
 from upright.tasks import make_task
 
 QUICK = DQN(
@@ -127,7 +128,7 @@ def bits(tree):
 
 
 def rows_of(run, name, seed):
-    return (run.path / "seeds" / f"{seed:02d}" / f"{name}.csv").read_text().splitlines()
+    return (seed_folder(run.path, seed) / f"{name}.csv").read_text().splitlines()[1:]
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -216,7 +217,7 @@ def test_without_bounds_the_scaling_is_mean_and_standard_deviation(walked):
     for seed, state in states(walked).items():
         seen = np.asarray(state.memory.rows, np.float64)[:, :2]
         assert len(seen) == 300
-        policy = upright.load_policy(walked.path / f"seeds/{seed:02d}/last.safetensors")
+        policy = upright.load_policy(policy_path(walked.path, seed, "last"))
         np.testing.assert_allclose(policy.offset, seen.mean(axis=0), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(policy.scale, seen.std(axis=0), rtol=1e-4)
 
@@ -225,7 +226,7 @@ def test_an_evaluation_uses_exactly_that_scaling(walked):
     """Greedy episodes by hand: ReLU layers on (observation - offset) / scale."""
     table = walked.table("evaluations")
     for seed in walked.seeds:
-        policy = upright.load_policy(walked.path / f"seeds/{seed:02d}/last.safetensors")
+        policy = upright.load_policy(policy_path(walked.path, seed, "last"))
         (w1, w2), (b1, b2) = policy.weights, policy.biases
         env = gym.make("Walk-v0")
         judged = upright.evaluate(policy, episodes=5, seed=2025)  # where training evaluates, too
@@ -264,7 +265,7 @@ class Odd(gym.Env):
 def test_matrices_whole_numbers_and_shifted_actions_are_understood(tmp_path, register):
     register("Odd-v0", Odd)
     run = train("Odd-v0", tmp_path / "run", steps=100)
-    assert run.status == "finished", run.results[0].get("error")
+    assert run.status == "finished", run.results[0].error
     rows = np.asarray(states(run)[5].memory.rows)
     assert rows[:, :6].tolist() == [[0, 1, 2, 3, 4, 5]] * 100
     assert set(rows[:, 6]) == {0, 1, 2}
@@ -335,8 +336,7 @@ def test_a_seed_whose_environment_fails_stops_alone_and_can_go_on(
         error = run.results[1].error
         assert error.startswith(complaint.format(int(begin) + max(1, where[2])))
         for seed in (0, 2):
-            final = run.results[seed].final_evaluation
-            assert final == walked.results[seed].final_evaluation
+            assert run.results[seed].final_evaluation == walked.results[seed].final_evaluation
             for name in ("episodes", "evaluations", "learning"):
                 assert rows_of(run, name, seed) == rows_of(walked, name, seed)
     walk.setattr(Walk, "mishap", staticmethod(lambda walk, place: None))
@@ -449,7 +449,7 @@ def test_a_module_in_this_folder_is_imported_only_if_the_user_names_it(tmp_path,
         sys.modules.pop("my_robot", None)
         gym.registry.pop("Arm-v0", None)
     assert (tmp_path / "arm.gif").exists()
-    assert Run("run").results[0]["steps"] == 700
+    assert Run("run").results[0].steps == 700
 
 
 def test_another_task_than_the_run_has_is_refused(walked):
