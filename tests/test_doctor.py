@@ -354,7 +354,7 @@ def test_the_command(call, quick):
     status, output, errors = call("doctor", "CartPole-v1", "--seeds", 2)
     assert (status, errors) == (0, "")
     assert output.splitlines()[-1] == "CartPole-v1: 0 problems, 0 advice, 9 fine"
-    command = ("doctor", "Pendulum-v1", "--steps", 400, "--agent.gamma", 0.9)
+    command = ("doctor", "PendulumDiscrete-v1", "--steps", 400, "--agent.gamma", 0.9)
     status, output, _ = call(*command)
     assert status == 1
     assert "problem  schedule" in output
@@ -362,7 +362,7 @@ def test_the_command(call, quick):
     status, output, _ = call(*command, "--json")
     assert status == 1
     report = json.loads(output)
-    assert report["task"] == "Pendulum-v1"
+    assert report["task"] == "PendulumDiscrete-v1"
     assert set(report["findings"][0]) == {"check", "severity", "seen", "fix"}
 
 
