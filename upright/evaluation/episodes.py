@@ -198,5 +198,5 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Fl
 
 
 def _shape(observations: int, action: Choice | Continuous) -> str:
-    kind = "actions to choose from" if isinstance(action, Choice) else "continuous actions"
-    return f"{observations} observations and {action.count} {kind}"
+    kind = "" if isinstance(action, Choice) else "continuous "
+    return f"{observations} observations and {action.count} {kind}actions"
