@@ -198,5 +198,6 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Fl
 
 
 def _shape(observations: int, action: Choice | Continuous) -> str:
-    kind = "" if isinstance(action, Choice) else "continuous "
-    return f"{observations} observations and {action.count} {kind}actions"
+    kind = "action" if isinstance(action, Choice) else "continuous action"
+    counts = (observations, "observation"), (action.count, kind)
+    return " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
