@@ -5,10 +5,9 @@ import sys
 
 import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import upright.environments  # noqa: F401  registers
+from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -19,8 +18,12 @@ from upright.tasks import NAMES, make_task
 CHANGED = {
     "Acrobot-v1": {"gravity": 3.7, "length_1": 1.5, "torque": 2, "rate_limits": [6.0, 12.0]},
     "CartPole-v1": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
+    "CartPoleContinuous-v0": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
+    "CartPoleSwingUp-v0": {"gravity": 3.7, "half_length": 1.0, "force": 5.0},
     "MountainCar-v0": {"gravity": 0.002, "left_wall": -1.5, "goal": 0.4},
-    "Pendulum-v1": {"gravity": 3.7, "length": 0.5, "torques": np.linspace(-1, 1, 3)},
+    "MountainCarContinuous-v0": {"gravity": 0.002, "left_wall": -1.5, "force": 0.002},
+    "Pendulum-v1": {"gravity": 3.7, "length": 0.5, "torque": 1.0},
+    "PendulumDiscrete-v1": {"gravity": 3.7, "length": 0.5, "torques": np.linspace(-1, 1, 3)},
 }
 
 
@@ -31,6 +34,21 @@ def no_display(monkeypatch):
 
 def make(name, **options):
     return gym.make(f"upright/{name}", **options)
+
+
+def some_action(env, rng):
+    space = env.action_space
+    return (
+        rng.integers(space.n)
+        if isinstance(space, Discrete)
+        else rng.uniform(space.low, space.high).astype(np.float32)
+    )
+
+
+def extremes(env):
+    """All actions of a Discrete; the two ends of a Box."""
+    space = env.action_space
+    return range(space.n) if isinstance(space, Discrete) else (space.low, space.high)
 
 
 def episode(env, seed, actions):
@@ -46,19 +64,40 @@ def episode(env, seed, actions):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("changed", [False, True])
+# Its advice for continuous actions; ours are in newtons, as its own Pendulum's in newton metres.
+@pytest.mark.filterwarnings("ignore:.*recommend using a symmetric and normalized space")
 def test_gymnasiums_checker_has_no_objection(name, changed):
     check_env(make(name, **(CHANGED[name] if changed else {})).unwrapped)
 
 
-def test_gymnasium_finds_them_by_one_string_and_without_jax():
-    program = """
-import sys, gymnasium
-gymnasium.spec("CartPole-v1")
-import upright.environments
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import upright, gymnasium",
+        "import gymnasium, upright",
+        "import upright, gymnasium; gymnasium.register_envs(upright)",
+        "import gymnasium, upright; gymnasium.register_envs(upright)",
+        "import upright; from gymnasium.spaces import Box; import gymnasium",
+    ],
+)
+def test_in_whatever_order_they_are_imported_gymnasium_finds_them(imports):
+    program = f"""
+import sys
+{imports}
 assert "jax" not in sys.modules
-env = gymnasium.make("upright.environments:upright/CartPole-v1")
+env = gymnasium.make("upright/CartPole-v1")
 assert env.reset(seed=0)[0].shape == (4,)
 """
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_gymnasium_finds_them_by_one_string():
+    program = "import gymnasium; gymnasium.make('upright:upright/CartPole-v1').reset()"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_upright_alone_does_not_import_gymnasium():
+    program = "import sys, upright; assert 'gymnasium' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -78,8 +117,8 @@ def test_a_step_is_the_native_tasks(name, changed, rng):
     env.reset(seed=5)
     for _ in range(200):
         state = env.unwrapped.state
-        action = rng.integers(env.action_space.n)
-        following, expected = step(state, jnp.int32(action))
+        action = some_action(env, rng)
+        following, expected = step(state, task.spec.action.physical(action))
         observation, reward, terminated, truncated, info = env.step(action)
         assert np.array_equal(observation, expected.observation)
         assert np.array_equal(observation, observe(following))
@@ -96,8 +135,8 @@ def test_a_step_is_the_native_tasks(name, changed, rng):
 def test_observations_stay_in_their_space_under_a_constant_push(name):
     """The observation that ends an episode included, and those that saturate."""
     env = make(name, max_episode_steps=-1).unwrapped
-    for action in range(env.action_space.n):
-        observations = episode(env, action, [action] * 300)
+    for action in extremes(env):
+        observations = episode(env, 1, [action] * 300)
         assert all(observation in env.observation_space for observation in observations)
     assert np.full(env.observation_space.shape, np.nan, np.float32) not in env.observation_space
 
@@ -114,7 +153,7 @@ def test_spaces_are_narrow_where_the_plant_saturates():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_repeats_an_episode_and_the_next_one(name, rng):
     first, second = make(name), make(name)
-    actions = rng.integers(first.action_space.n, size=50)
+    actions = [some_action(first, rng) for _ in range(50)]
     ours, theirs = episode(first, 7, actions), episode(second, 7, actions)
     assert np.array_equal(ours, theirs)
     next_one, other = first.reset()[0], first.reset(seed=8)[0]
@@ -124,13 +163,13 @@ def test_a_seed_repeats_an_episode_and_the_next_one(name, rng):
 
 
 def test_the_time_limit_is_gymnasiums_wrapper():
-    env = make("Pendulum-v1", max_episode_steps=10)
+    env = make("PendulumDiscrete-v1", max_episode_steps=10)
     assert len(episode(env, 0, [0] * 50)) == 11
     assert len(episode(env.unwrapped, 0, [0] * 300)) == 301
 
 
 def test_without_gravity_or_torque_a_pendulum_keeps_its_rate():
-    env = make("Pendulum-v1", gravity=0.0, torques=(0.0,))
+    env = make("PendulumDiscrete-v1", gravity=0.0, torques=(0.0,))
     rates = episode(env, 0, [0] * 100)[:, 2]
     assert rates[0] != 0
     assert np.array_equal(rates, np.full(101, rates[0]))
@@ -170,8 +209,8 @@ def test_every_parameter_is_a_keyword(name):
         ("CartPole-v1", {"force": (1.0,)}, "it must be a number, finite"),
         ("CartPole-v1", {"half_length": 0}, "half_length is 0; it must be above 0"),
         ("Acrobot-v1", {"dt": -0.1}, "dt is -0.1; it must be above 0"),
-        ("Pendulum-v1", {"torques": ()}, "it must be numbers, finite"),
-        ("Pendulum-v1", {"torques": (1, "2")}, "it must be numbers, finite"),
+        ("PendulumDiscrete-v1", {"torques": ()}, "it must be numbers, finite"),
+        ("PendulumDiscrete-v1", {"torques": (1, "2")}, "it must be numbers, finite"),
         ("Pendulum-v1", {"start": (1, 2, 3)}, "start is (1, 2, 3); it must be 2 numbers"),
         ("Pendulum-v1", {"start": 1.0}, "it must be 2 numbers"),
     ],
@@ -191,11 +230,17 @@ def test_wrong_use_is_told():
     env.reset(seed=0)
     with pytest.raises(UprightError, match="action is 2; it must be an integer from 0 to 1"):
         env.step(2)
+    continuous = make("Pendulum-v1").unwrapped
+    continuous.reset(seed=0)
+    for action in (np.zeros(2), [np.nan], 1.0):
+        with pytest.raises(UprightError, match="it must be an array of a finite number"):
+            continuous.step(action)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_gymnasiums_and_changes(name):
-    env, original = make(name, render_mode="rgb_array"), gym.make(name, render_mode="rgb_array")
+    env = make(name, render_mode="rgb_array")
+    original = gym.make(make_task(name).drawn_by, render_mode="rgb_array")
     env.reset(seed=1)
     original.reset(seed=1)
     before = env.render()
@@ -203,7 +248,7 @@ def test_a_picture_is_gymnasiums_and_changes(name):
     assert np.array_equal(before, original.render())
     assert len(np.unique(before)) > 2
     for _ in range(5):
-        env.step(0)
+        env.step(extremes(env)[0])
     assert not np.array_equal(before, env.render())
     assert env.metadata["render_fps"] == pytest.approx(1 / make_task(name).spec.dt)
     env.close()
@@ -254,6 +299,7 @@ def test_a_vector_is_as_many_single_environments(name, mode, rng):
     options = {"max_episode_steps": 15, **CHANGED[name]}
     ours = gym.make_vec(f"upright/{name}", num_envs=4, autoreset_mode=mode, **options)
     theirs = SyncVectorEnv([lambda: make(name, **options)] * 4, autoreset_mode=mode)
+    single = make(name, **options)
     for space in ("observation_space", "action_space", "single_observation_space"):
         assert getattr(ours, space) == getattr(theirs, space)
     assert ours.metadata["autoreset_mode"] is mode
@@ -264,7 +310,7 @@ def test_a_vector_is_as_many_single_environments(name, mode, rng):
             if step == 5:  # from here on they end at different times
                 mask = np.array([True, False, True, False])
                 assert_same(*(e.reset(options={"reset_mask": mask}) for e in (ours, theirs)))
-            actions = rng.integers(ours.single_action_space.n, size=4)
+            actions = np.array([some_action(single, rng) for _ in range(4)])
             results = [envs.step(actions) for envs in (ours, theirs)]
             assert_same(*results)
             ended = results[0][2] | results[0][3]
@@ -288,10 +334,10 @@ def test_what_a_vector_returned_belongs_to_the_caller():
 
 
 def test_a_vector_without_a_limit_goes_on():
-    envs = gym.make_vec("upright/Pendulum-v1", num_envs=2, max_episode_steps=-1)
+    envs = gym.make_vec("upright/PendulumDiscrete-v1", num_envs=2, max_episode_steps=-1)
     envs.reset(seed=0)
     assert not any(envs.step([0, 0])[3].any() for _ in range(250))
-    limited = gym.make_vec("upright/Pendulum-v1", num_envs=2)
+    limited = gym.make_vec("upright/PendulumDiscrete-v1", num_envs=2)
     limited.reset(seed=0)
     truncated = [limited.step([0, 0])[3].all() for _ in range(201)]
     assert np.flatnonzero(truncated).tolist() == [199]
@@ -323,3 +369,13 @@ def test_wrong_use_of_a_vector_is_told():
     for mask in ([True, False], np.zeros(2, bool), np.ones(3, bool), np.ones(2)):
         with pytest.raises(UprightError, match="it must be a NumPy array of 2 bools, one of them"):
             envs.reset(options={"reset_mask": mask})
+
+
+def test_a_continuous_action_beyond_its_bounds_is_the_bound():
+    for vector in (False, True):
+        after = []
+        for torque in (2.0, 5.0):
+            env = gym.make_vec("upright/Pendulum-v1", 1) if vector else make("Pendulum-v1")
+            env.reset(seed=0)
+            after.append(env.step([[torque]] if vector else [torque])[0])
+        assert np.array_equal(*after)

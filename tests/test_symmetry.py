@@ -79,6 +79,7 @@ class Claimed(CartPoleTask):
 
 class Unmirrored:
     spec = CartPoleTask().spec
+    reset = observe = step = staticmethod(lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 def _review(config: Config, runner: Runner) -> list[str]:
     """What is worth a warning. Raises UprightError where nothing would be learned."""
     longest = runner.spec.episode_steps
-    budget = config.steps or (config.episodes or 0) * (longest or float("inf"))
-    findings = config.agent.review(float(budget))
+    budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
+    findings = config.agent.review(budget)
     for finding in findings:
         if finding.severity == "problem":
             raise UprightError(f"{finding.seen}; {finding.fix}")

@@ -45,14 +45,14 @@ def register(monkeypatch):
 
 @pytest.fixture
 def walk(monkeypatch):
-    """Walks numbered from 1 on, and one crew for all seeds."""
+    """Walks numbered from 1 on, and one group for all seeds."""
     monkeypatch.setattr(Walk, "made", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     return monkeypatch
 
 
 class Recorded(gym.Env):
-    """Plays back what a fused run has stored, and expects its actions."""
+    """Plays back what a compiled run has stored, and expects its actions."""
 
     action_space = gym.spaces.Discrete(2)
 
@@ -61,7 +61,7 @@ class Recorded(gym.Env):
         self.observation_space = gym.spaces.Box(-scales, scales)
         self.action_space = gym.spaces.Discrete(count)
         size = len(scales)
-        self.observations, self.nexts = rows[:, :size], rows[:, size + 3 : 2 * size + 3]
+        self.observations, self.nexts = rows[:, :size], rows[:, size + 3 : -1]
         self.actions, self.rewards, self.discounts = rows[:, size : size + 3].T
         self.ends = ends
         self.time, self.plays = 0, False
@@ -133,7 +133,7 @@ def rows_of(run, name, seed):
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_a_seed_alone_is_bit_for_bit_the_seed_among_eight(tmp_path, monkeypatch, cores):
-    """In one crew of eight, and in the last one of crews of three, three and two."""
+    """In one group of eight, and in the last one of groups of three, three and two."""
     # So large that a product of all seeds together would add in another order.
     agent = replace(QUICK, hidden=(32, 32), batch_size=32)
     alone = train("Walk-v0", tmp_path / "alone", seeds="7,", steps=150, agent=agent)
@@ -157,7 +157,7 @@ def test_the_number_of_cores_does_not_matter(tmp_path):
     program = (
         "import os, sys;"
         "os.sched_setaffinity(0, set(list(os.sched_getaffinity(0))[: int(sys.argv[1])]));"
-        "import test_stepwise; test_stepwise.train('Walk-v0', sys.argv[2], seeds=3)"
+        "import test_hosted; test_hosted.train('Walk-v0', sys.argv[2], seeds=3)"
     )
     runs = [tmp_path / "1", tmp_path / "2"]
     for run in runs:
