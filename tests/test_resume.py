@@ -354,7 +354,8 @@ def test_how_often_checkpoints_are_written_changes_nothing(tmp_path, runner, who
 
     ctrl_c(0)  # looks at every result
     run = train(runner, out, checkpoint_every=33, watch=watch)
-    assert max(kept) == len(checkpoints(run, 1)) == 3
+    assert len(checkpoints(run, 1)) == 3
+    assert max(kept) <= 3 + 1, "the oldest is there until the new one is whole"
     assert files(run) == files(whole[runner])
 
 
