@@ -9,6 +9,7 @@ from upright.figures import curves
 from upright.runs import Run
 from upright.runs.folder import EPISODES, RunConfig, RunInfo, SeedInfo, seed_folder
 from upright.runs.provenance import Platform
+from upright.tasks import make_task
 
 
 def test_interquartile_mean_cuts_a_quarter_on_each_side():
@@ -65,7 +66,9 @@ def run(tmp_path):
         (seed_folder(tmp_path, seed) / "episodes.csv").write_text(text + "\n")
     config = RunConfig("t", "compiled", "p", {}, (0, 1), 90, None, 10, 10, 10)
     platform = Platform({}, None, "", "", 1, "")
-    info = RunInfo("2026-01-01", None, config, (), {}, platform)
+    info = RunInfo(
+        "2026-01-01", None, config, (), make_task("CartPole-v1").spec.to_dict(), platform
+    )
     (tmp_path / "run.json").write_bytes(info.to_bytes())
     write_states(tmp_path, ["finished", "finished"])
     return Run(tmp_path)

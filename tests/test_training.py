@@ -86,7 +86,9 @@ def test_a_command_is_noted_where_there_was_one(run, tmp_path, call):
 
 def test_returns_are_written_in_full(tmp_path):
     """Six digits would not tell -1234.5678 from -1234.57."""
-    run = upright.train("Pendulum-v1", agent=QUICK, seeds=1, steps=600, out=tmp_path / "run")
+    run = upright.train(
+        "PendulumDiscrete-v1", agent=QUICK, seeds=1, steps=600, out=tmp_path / "run"
+    )
     path = run.path / "seeds" / "00" / "evaluations.csv"
     text = path.read_text().splitlines()[-1].split(",")[2]
     assert float(text) == run.results[0].last.mean_return

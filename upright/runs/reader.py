@@ -18,13 +18,18 @@ Table = dict[str, NDArray[np.float64]]
 class Run:
     """A run as it was when this was made; its tables and policies are read when they are asked for.
 
-    `info` is what was asked (`RunInfo`), `results` what each seed has done (`SeedInfo`).
+    `info` is what was asked (`RunInfo`), `spec` what its task looks like, `results` what each seed
+    has done (`SeedInfo`).
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         """Raises UprightError if this is no run folder, a damaged one or of another version."""
         self.path = Path(path)
         self.info = folder.read_run_info(self.path)
+        try:
+            self.spec = Spec.from_dict(self.info.spec)
+        except (KeyError, TypeError, ValueError, UprightError):
+            raise UprightError(f"{path}: run.json is damaged (spec)") from None
         # A seed that somebody joined has a folder; one that has not begun yet has none.
         seeds = {*self.info.config.seeds, *folder.seeds_there(self.path)}
         self.results: list[SeedInfo] = [
@@ -38,11 +43,6 @@ class Run:
     def seeds(self) -> list[int]:
         """In order."""
         return [result.seed for result in self.results]
-
-    @property
-    def spec(self) -> Spec:
-        """What its task looks like."""
-        return Spec.from_dict(self.info.spec)
 
     @property
     def preset(self) -> str:

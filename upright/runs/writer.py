@@ -157,23 +157,17 @@ class RunWriter:
         content = info.to_bytes()  # what JSON cannot hold fails here, before anything is written
         missing = [place for place in (path, *path.parents) if not place.exists()]
         make_folder(path)
+        _refuse_used(path)  # without leaving a lock in it
         writer = cls(path, info)
         try:
             with writer.locked():
-                if any(e.name != ".lock" and not is_unfinished(e) for e in path.iterdir()):
-                    what = "already holds a run" if (path / "run.json").exists() else "is not empty"
-                    raise UprightError(
-                        f"{path}: {what}; choose another folder with --out, or add seeds to a run"
-                        " with --join"
-                    )
+                _refuse_used(path)  # nor has anybody been faster
                 remove_unfinished(path)
                 names = ("run.json", ".lock", "seeds")
                 writer._made = [*(path / name for name in names), *missing[:1]]
                 # In this order: whenever it is killed, the folder is good for a run or a resume.
                 write_atomically(path / "run.json", content)
                 writer._make_seeds(info.config.seeds)
-        except OSError as error:
-            raise _unwritable(path, error) from None
         except UprightError:
             writer._discard()
             raise
@@ -247,11 +241,17 @@ class RunWriter:
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
         """For a moment no other process changes what the seeds have in common."""
+        lock = FileLock(self.path / ".lock", timeout=_PATIENCE)
         try:
-            with FileLock(self.path / ".lock", timeout=_PATIENCE):
-                yield
+            lock.acquire()
         except Timeout:
             raise TakenError(f"{self.path}: another process holds {self.path / '.lock'}") from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _make_seeds(self, seeds: Iterable[int]) -> None:
         """Raises UprightError if a folder cannot be made."""
@@ -303,6 +303,19 @@ class RunWriter:
                     path.rmdir()
                 else:
                     path.unlink(missing_ok=True)
+
+
+def _refuse_used(path: Path) -> None:
+    """Raises UprightError unless a folder is empty, apart from what a killed beginning left."""
+    try:
+        entries = list(path.iterdir())
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if any(entry.name != ".lock" and not is_unfinished(entry) for entry in entries):
+        what = "already holds a run" if (path / "run.json").exists() else "is not empty"
+        raise UprightError(
+            f"{path}: {what}; choose another folder with --out, or add seeds to a run with --join"
+        )
 
 
 def refuse_links(run: Path) -> None:
