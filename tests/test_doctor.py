@@ -12,12 +12,15 @@ import pytest
 import upright
 from upright import DQN, UprightError
 from upright import diagnosis as module
-from upright.checks import speed
+from upright.checks import speed, symmetry
 from upright.errors import UprightWarning
 from upright.runs import Run
-from upright.tasks import NAMES
+from upright.spec import Continuous
+from upright.tasks import NAMES, make_task
+from upright.tasks.cartpole import CartPoleTask
 
 TASK = "Cart-v0"
+CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0")
 TINY = DQN(hidden=(8,), gradient_steps=1)
 
 
@@ -102,7 +105,8 @@ def test_gymnasiums_tasks_are_left_alone(name, quick):
         report = upright.doctor(name, seed=1000 * seed)
         # A random pendulum of two links hardly ever gets up, a random car never.
         sparse = name in ("Acrobot-v1", "MountainCar-v0")
-        assert report.problems == ()
+        continuous = isinstance(make_task(name).spec.action, Continuous)
+        assert [f.check for f in report.problems] == (["agent"] if continuous else []), report
         advice = [f.check for f in report.findings if f.severity == "advice"]
         assert advice == (["rewards"] if sparse else []), (seed, report)
 
@@ -251,7 +255,7 @@ class Late(gym.ActionWrapper):
         self.steps = steps
 
     def reset(self, **options):
-        self.waiting = [0] * self.steps
+        self.waiting = [np.zeros_like(self.action_space.sample())] * self.steps
         return self.env.reset(**options)
 
     def action(self, action):
@@ -260,11 +264,12 @@ class Late(gym.ActionWrapper):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("task", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"])
+@pytest.mark.parametrize("task", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", *CONTINUOUS])
 def test_a_hidden_delay_in_gymnasiums_tasks(register, quick, task, steps):
     register(lambda: Late(gym.make(task), steps))
     problems = upright.doctor(TASK, agent=TINY).problems
-    assert [finding.check for finding in problems] == ["delay"]
+    misfit = ["agent"] if task in CONTINUOUS else []
+    assert [finding.check for finding in problems] == ["delay", *misfit]
     assert f"{steps} step{'s' if steps > 1 else ''} late" in problems[0].seen
 
 
@@ -300,6 +305,25 @@ def test_velocities_that_are_not_observed(register, quick):
 def test_schedules_against_the_budget(findings, changes, budget, severity, seen):
     found = findings(replace(TINY, **changes), budget=budget)["schedule"]
     assert (found.severity, seen in found.seen) == (severity, True), found
+
+
+def test_a_symmetry_that_is_there_and_one_that_is_none():
+    assert [found.severity for found in symmetry.check(make_task("CartPole-v1"))] == ["fine"]
+    assert symmetry.check(make_task("MountainCar-v0")) == [], "it claims none"
+
+    class Crooked(CartPoleTask):
+        """As if the mirrored cart went on at the same velocity."""
+
+        @property
+        def spec(self):
+            mirror = replace(super().spec.mirror, observation_signs=(-1, 1, -1, -1))
+            return replace(super().spec, mirror=mirror)
+
+    (found,) = symmetry.check(Crooked())
+    assert found.severity == "problem"
+    assert "'cart velocity'" in found.seen
+    assert "m/s off" in found.seen
+    assert "spec.mirror" in found.fix
 
 
 def test_a_failing_environment_is_a_finding(findings):
@@ -353,7 +377,7 @@ def test_too_little_memory_is_a_finding(monkeypatch):
 def test_the_command(call, quick):
     status, output, errors = call("doctor", "CartPole-v1", "--seeds", 2)
     assert (status, errors) == (0, "")
-    assert output.splitlines()[-1] == "CartPole-v1: 0 problems, 0 advice, 9 fine"
+    assert output.splitlines()[-1] == "CartPole-v1: 0 problems, 0 advice, 10 fine"
     command = ("doctor", "PendulumDiscrete-v1", "--steps", 400, "--agent.gamma", 0.9)
     status, output, _ = call(*command)
     assert status == 1
@@ -366,11 +390,13 @@ def test_the_command(call, quick):
     assert set(report["findings"][0]) == {"check", "severity", "seen", "fix"}
 
 
-def test_spaces_are_a_finding_and_an_unknown_id_is_bad_input(call):
-    status, output, _ = call("doctor", "MountainCarContinuous-v0")
+def test_spaces_are_a_finding_and_an_unknown_id_is_bad_input(call, register):
+    space = gym.spaces.Dict({"x": gym.spaces.Box(-1, 1)})
+    register(lambda: gym.wrappers.TransformObservation(Cart(), lambda x: {"x": x[:1]}, space))
+    status, output, _ = call("doctor", TASK)
     assert status == 1
-    assert "its action is continuous" in output
-    assert "fix: agents for Box are planned" in output
+    assert "problem  spaces  its observation is a Dict" in output
+    assert "fix: flatten it with gymnasium.wrappers.FlattenObservation" in output
     status, output, errors = call("doctor", "CartPole-v7")
     assert (status, output) == (2, "")
     assert errors.startswith("upright: ")

@@ -13,13 +13,14 @@ import numpy as np
 from upright.agents.agent import Agent
 from upright.bridge.flat import SpacesError
 from upright.bridge.spec import read_spec
-from upright.checks import delay, determinism, ends, observations, rewards, speed
+from upright.checks import delay, determinism, ends, observations, rewards, speed, symmetry
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError
 from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
 from upright.spec import Choice, Spec
+from upright.tasks import NAMES, make_task
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
@@ -83,13 +84,15 @@ def doctor(
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
     findings += determinism.check(determinism.play_again(make, seed))
+    if config.task in NAMES:
+        findings += symmetry.check(make_task(config.task))
     misfit = _misfit(settings, spec)
     if misfit:
         return Report(task, (*findings, misfit))
     if gamma := getattr(settings, "gamma", None):
         findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
-    reviewed = settings.review(budget, int(played.lengths.max()))
+    reviewed = settings.review(budget, float(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
     watch("timing the learner", 0.0)
     findings += _timed(config, settings, RANDOM_STEPS / played.seconds, budget)
@@ -98,12 +101,14 @@ def doctor(
 
 def _spaces(spec: Spec) -> Finding:
     """What goes in and what comes out."""
-    action = spec.action
-    if isinstance(action, Choice):
-        actions = f"{action.count} actions to choose from"
-    else:
-        actions = f"{action.count} continuous action{'' if action.count == 1 else 's'}"
-    return Finding("spaces", "fine", f"{spec.observation_size} observations, {actions}")
+    observations = f"{spec.observation_size} observation{_s(spec.observation_size)}"
+    kind = "" if isinstance(spec.action, Choice) else "continuous "
+    actions = f"{spec.action_size} {kind}action{_s(spec.action_size)}"
+    return Finding("spaces", "fine", f"{observations}, {actions}")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _misfit(agent: Agent, spec: Spec) -> Finding | None:

@@ -7,6 +7,7 @@ from upright.checks.recording import Recording
 from upright.finding import Finding, Severity
 
 _SHORT = 10  # steps below which many episodes have the same length by chance
+_SHARE = 0.1  # of the terminations that a time limit is behind, at least
 
 
 def check_termination(recording: Recording) -> list[Finding]:
@@ -62,7 +63,8 @@ def _piled_up(ends: Int[np.ndarray, " episodes"], limit: int) -> bool:
     """More episodes end at the limit than in the tenth of the time before it."""
     count = int((ends == limit).sum())
     nearly = int(((ends < limit) & (ends >= limit - max(3, limit // 10))).sum())
-    enough = count >= 3 or (count == 2 and limit % 50 == 0)
+    # Of very many episodes, three may well be the longest by chance.
+    enough = (count >= 3 and count >= _SHARE * len(ends)) or (count == 2 and limit % 50 == 0)
     return limit >= _SHORT and enough and count > nearly
 
 

@@ -18,7 +18,7 @@ from upright.bridge import flat
 from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS
 from upright.policy import Policy, load_policy
-from upright.spec import Choice
+from upright.spec import Choice, Continuous
 from upright.tasks import gymnasium_id
 
 _TOGETHER = 100  # environments in memory at a time
@@ -189,12 +189,15 @@ def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Fl
         hint = f"; if you trust that module: --task {known}" if ":" in known else ""
         raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
     env = flat.make_env(name, policy.spec.action, **options)
-    sizes = env.observation_size, env.action_size
-    expected = policy.spec.observation_size, policy.spec.action_size
-    if sizes != expected:
+    mine = _shape(policy.spec.observation_size, policy.spec.action)
+    theirs = _shape(env.observation_size, env.action)
+    if mine != theirs:
         env.close()
-        raise UprightError(
-            f"the policy has {expected[0]} observations and {expected[1]} actions;"
-            f" {name} has {sizes[0]} and {sizes[1]}"
-        )
+        raise UprightError(f"the policy has {mine}; {name} has {theirs}")
     return env
+
+
+def _shape(observations: int, action: Choice | Continuous) -> str:
+    kind = "action" if isinstance(action, Choice) else "continuous action"
+    counts = (observations, "observation"), (action.count, kind)
+    return " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)

@@ -216,7 +216,7 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 def _review(config: Config, runner: Runner) -> list[str]:
     """What is worth a warning. Raises UprightError where nothing would be learned."""
     longest = runner.spec.episode_steps
-    budget = config.steps or (config.episodes or 0) * (longest or float("inf"))
+    budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
     findings = config.agent.review(budget)
     for finding in findings:
         if finding.severity == "problem":
