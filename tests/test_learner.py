@@ -60,7 +60,7 @@ def test_it_is_what_the_hosted_runner_does(tmp_path):
         observation, _ = env.reset(seed=reset_seed)
         ended = False
         while not ended and learner.steps < 600:
-            action = learner.act(observation)
+            action = learner.spec.action.values.index(learner.act(observation))
             observation, reward, terminated, truncated, _ = env.step(action)
             learner.observe(float(reward), observation, terminated, truncated)
             learner.learn()

@@ -126,8 +126,9 @@ class Learner:
             ended=np.array([bool(terminated or truncated)]),
             extras=acted.extras,
         )
-        self._observed = self._row.pack(transition)
-        self._memory.add(self._observed[None])
+        row = self._row.pack(transition)
+        self._memory.add(row[None])
+        self._observed = row
         self._acted = None
         self.steps += 1
         if self.steps % _BLOCK == 0:
@@ -144,9 +145,8 @@ class Learner:
         metrics = None
         if self._rules.due(self.steps):
             drawn = self._programs.randomness(self._run, np.int32(calls))
-            one = jax.tree.map(lambda x: np.asarray(x)[None, None], drawn.memory)
-            sampled = self._memory.sample(one, 0)
-            sampled = jax.tree.map(lambda x: x[0], sampled)
+            one_tick = jax.tree.map(lambda x: np.asarray(x)[None, None], drawn.memory)
+            sampled = jax.tree.map(lambda x: x[0], self._memory.sample(one_tick, 0))
             self._state, learned = self._programs.learn(self._state, sampled, drawn.agent)
             metrics = type(learned)(*map(float, learned))
             if not np.isfinite(metrics).all():
