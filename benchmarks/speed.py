@@ -30,7 +30,7 @@ from upright.agents.dqn import DQN
 from upright.runners import jit
 from upright.runners.runner import Segment
 from upright.runs.provenance import describe_platform
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 from upright.training.config import ROW_STEPS, plan
 from upright.training.pool import Pool
 from upright.training.runners import make_runner

@@ -9,7 +9,7 @@ import pytest
 from upright.agents.dqn import DQN
 from upright.policy import Provenance, Score
 from upright.runners import jit
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 # Before the first computation, as a user has it.
 jit.prepare()

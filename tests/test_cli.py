@@ -165,7 +165,7 @@ def bad_inputs():
     return [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "Cartpole-v1"], "unknown task 'Cartpole-v1'; did you mean CartPole-v1?"),
-        (["train", "Walker"], "task 'Walker': Environment `Walker` doesn't exist"),
+        (["train", "Walker"], "unknown task 'Walker'; `upright tasks` lists what is there"),
         (["train"], "upright: Missing from upright train: TASK"),
         (["train", "CartPole-v1", "--preset", "artcle"], "unknown preset 'artcle'; known: default"),
         (["train", "CartPole-v1", "--seeds", "some"], "seeds 'some'"),

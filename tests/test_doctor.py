@@ -16,8 +16,8 @@ from upright.checks import speed, symmetry
 from upright.errors import UprightWarning
 from upright.runs import Run
 from upright.spec import Continuous
-from upright.tasks import NAMES, make_task
 from upright.tasks.cartpole import CartPoleTask
+from upright.tasks.catalogue import NAMES, make_task
 
 TASK = "Cart-v0"
 CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0")

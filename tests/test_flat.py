@@ -9,7 +9,7 @@ from upright.bridge.flat import Flat, SpacesError, make_env
 from upright.bridge.spec import read_spec
 from upright.errors import UprightError
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 
 class Boxed(gym.Env):

@@ -15,7 +15,7 @@ from walks import Counting, Walk, files, outcomes, states
 import upright
 from upright import DQN, Run, UprightError
 from upright.runs.folder import policy_path, seed_folder
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 QUICK = DQN(
     hidden=(8,),

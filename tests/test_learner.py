@@ -13,7 +13,7 @@ import pytest
 
 import upright
 from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 QUICK = DQN(hidden=(16,), batch_size=8, learning_starts=20, epsilon_decay_steps=200)
 EXAMPLE = Path(__file__).parent.parent / "examples" / "loop_50hz.py"

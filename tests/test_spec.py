@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from upright import DQN, Channel, Choice, Continuous, Mirror, Spec, UprightError, Vector
-from upright.tasks import NAMES, make_task
+from upright.tasks.catalogue import NAMES, make_task
 
 ANGLE = Channel("angle", "rad", minimum=-math.pi, maximum=math.pi, terminates_above=1.5)
 RATE = Channel("rate", "rad/s", scale=None)

@@ -9,7 +9,7 @@ from upright.figures import curves
 from upright.runs import Run
 from upright.runs.folder import EPISODES, RunConfig, RunInfo, SeedInfo, seed_folder
 from upright.runs.provenance import Platform
-from upright.tasks import make_task
+from upright.tasks.catalogue import make_task
 
 
 def test_interquartile_mean_cuts_a_quarter_on_each_side():

@@ -9,8 +9,8 @@ import pytest
 
 from upright.errors import UprightError
 from upright.spec import Mirror
-from upright.tasks import NAMES, make_task
 from upright.tasks.cartpole import CartPoleTask
+from upright.tasks.catalogue import NAMES, make_task
 from upright.tasks.pendulum import PendulumDiscreteTask
 from upright.tasks.symmetry import check_mirror, random_action
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from upright.figures.curves import plot as plot
     from upright.figures.video import play as play
     from upright.online.learner import Learner as Learner
+    from upright.parameters import Parameters as Parameters
+    from upright.parameters import parameter as parameter
     from upright.policy import Policy as Policy
     from upright.policy import load_policy as load_policy
     from upright.runs import Run as Run
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from upright.spec import Mirror as Mirror
     from upright.spec import Spec as Spec
     from upright.spec import Vector as Vector
+    from upright.tasks.catalogue import register as register
     from upright.training.merge import merge as merge
     from upright.training.train import resume as resume
     from upright.training.train import train as train
@@ -43,6 +46,7 @@ _HOMES = {
     "DQN": "upright.agents.dqn",
     "Mirror": "upright.spec",
     "Learner": "upright.online.learner",
+    "Parameters": "upright.parameters",
     "Policy": "upright.policy",
     "Run": "upright.runs",
     "Spec": "upright.spec",
@@ -54,7 +58,9 @@ _HOMES = {
     "load_policy": "upright.policy",
     "merge": "upright.training.merge",
     "play": "upright.figures.video",
+    "parameter": "upright.parameters",
     "plot": "upright.figures.curves",
+    "register": "upright.tasks.catalogue",
     "resume": "upright.training.train",
     "train": "upright.training.train",
 }
@@ -66,6 +72,7 @@ __all__ = [
     "Continuous",
     "Learner",
     "Mirror",
+    "Parameters",
     "Policy",
     "Run",
     "Spec",
@@ -76,8 +83,10 @@ __all__ = [
     "find_runs",
     "load_policy",
     "merge",
+    "parameter",
     "play",
     "plot",
+    "register",
     "resume",
     "train",
 ]

@@ -20,7 +20,7 @@ from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
 from upright.spec import Choice, Spec
-from upright.tasks import NAMES, make_task
+from upright.tasks.catalogue import Physics, Ranges, is_native
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
@@ -56,20 +56,32 @@ def doctor(
     steps: int | None = None,
     episodes: int | None = None,
     seed: int = 0,
+    physics: Physics | None = None,
+    randomise: Ranges | None = None,
     watch: Watch = lambda phase, fraction: None,
 ) -> Report:
     """Plays 2,000 random steps, some of them again, times the learner, and reports what it finds.
 
-    `task`, `preset`, `agent`, `seeds` and the budget are those of the `train` that is meant.
+    `task`, `preset`, `agent`, `seeds`, the budget and the physics are those of the `train` that is
+    meant.
     `seed`: of the random actions and the start states.
 
     Raises UprightError on bad input. A task that exists and is not for the agent is a finding;
     then all is checked that does not need the agent.
     """
     check_seeds([seed])
-    config = plan(task, preset=preset, agent=agent, seeds=seeds, steps=steps, episodes=episodes)
+    config = plan(
+        task,
+        preset=preset,
+        agent=agent,
+        seeds=seeds,
+        steps=steps,
+        episodes=episodes,
+        physics=physics,
+        randomise=randomise,
+    )
     settings = config.agent
-    native, make = find_task(config.task)
+    native, make = find_task(config)
     try:
         env = make()
     except SpacesError as error:
@@ -84,8 +96,8 @@ def doctor(
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
     findings += determinism.check(determinism.play_again(make, seed))
-    if config.task in NAMES:
-        findings += symmetry.check(make_task(config.task))
+    if is_native(config.task):
+        findings += symmetry.check(config.make_task())
     misfit = _misfit(settings, spec)
     if misfit:
         return Report(task, (*findings, misfit))

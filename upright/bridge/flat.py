@@ -4,11 +4,7 @@ An id with a module before it ("my_robot:Arm-v0") imports that module. So it mus
 user's own hand, never from a file.
 """
 
-import contextlib
-import difflib
-import os
-import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.spec import Channel, Choice, Continuous
+from upright.tasks import catalogue
 
 Env = gym.Env[Any, Any]
 Observation = NDArray[np.float32]
@@ -80,16 +77,19 @@ def make_env(task: str, action: Choice | Continuous | None = None, **options: An
     `options`: for gymnasium.make. Raises UprightError if it cannot be made, SpacesError if its
     observations or actions are no numbers.
     """
-    with _importable_from_here():
+    name = catalogue.load(task)
+    with catalogue.importable_from_here():
         try:
-            env: Env = gym.make(task, disable_env_checker=True, **options)
+            env: Env = gym.make(name, disable_env_checker=True, **options)
+        except UprightError:
+            raise
         except gym.error.DependencyNotInstalled as error:
             # Gymnasium names the extra to install.
             raise UprightError(f"task {task!r}: {one_line(error)}") from None
+        except (gym.error.NameNotFound, gym.error.NamespaceNotFound):
+            known = [*catalogue.names(), *reversed(gym.registry)]  # the newest first
+            raise catalogue.unknown_task(task, known) from None
         except gym.error.Error as error:
-            near = _near(task)
-            if isinstance(error, gym.error.NameNotFound) and near:
-                raise UprightError(f"unknown task {task!r}; did you mean {near}?") from None
             raise UprightError(f"task {task!r}: {one_line(error)}") from None
         except ModuleNotFoundError as error:
             name = error.name or getattr(error.__cause__, "name", None)  # Gymnasium wraps it
@@ -178,28 +178,6 @@ def _actions(
     return Continuous(tuple(bounded(n, *both) for n, both in zip(names, limits, strict=True))), None
 
 
-@contextlib.contextmanager
-def _importable_from_here() -> Generator[None]:
-    """The user's own module may lie in the present folder; installed ones go first."""
-    here = os.getcwd()
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        yield
-    finally:
-        if added:
-            sys.path.remove(here)
-
-
 def one_line(error: BaseException) -> str:
     """The message of somebody else's error."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _near(task: str) -> str:
-    """Registered ids that look alike, the newest first."""
-    lower = {known.lower(): known for known in reversed(gym.registry)}
-    exact = [task.lower()] if task.lower() in lower else []
-    near = exact or difflib.get_close_matches(task.lower(), lower, n=3, cutoff=0.8)
-    return ", ".join(lower[match] for match in near)

@@ -9,31 +9,43 @@ from gymnasium.spaces import Box
 from jaxtyping import Array, Float, UInt32
 from numpy.typing import NDArray
 
-from upright.bridge.drawing import Drawing
+from upright.bridge.drawing import Drawing, is_drawn
 from upright.bridge.flat import action_space
-from upright.bridge.physics import LARGEST, change_task
 from upright.errors import UprightError
+from upright.parameters import LARGEST
 from upright.spec import Choice
+from upright.tasks.catalogue import Ranges, make_task
+from upright.tasks.randomised import in_this_episode
 from upright.tasks.task import Task, TimeStep
 
 
 class NativeEnv(gym.Env[NDArray[Any], Any]):
     """The native task of an id; each keyword of `physics` changes a parameter of it, in its unit.
 
+    `randomise`: the parameters that are drawn anew at each reset, from the lowest to the highest.
     It has no time limit of its own: `gymnasium.make` adds the one that is registered.
     Raises UprightError for an unknown parameter, or a value that it cannot have.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012
 
-    def __init__(self, task: str, render_mode: str | None = None, **physics: object) -> None:
-        self._task = change_task(task, physics)
+    def __init__(
+        self,
+        task: str,
+        render_mode: str | None = None,
+        randomise: Ranges | None = None,
+        **physics: object,
+    ) -> None:
+        self._task = make_task(task, physics, randomise)
         self._spec = self._task.spec
         assert self._spec.dt, "a native task knows its sampling time"
         self.observation_space = observation_space(self._task)
         self.action_space = action_space(self._spec.action)
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": 1 / self._spec.dt}
+        modes = self.metadata["render_modes"] if is_drawn(self._task) else []
+        if render_mode not in (None, *modes):
+            raise UprightError(f"task {task!r} has no picture: it has no `drawn_by`")
+        self.metadata = {"render_modes": modes, "render_fps": 1 / self._spec.dt}
         self._drawing: Drawing | None = None
         self.upright_spec = self._spec  # read by bridge.spec
         self.state: Any = None  # the task's, as after the last reset or step
@@ -85,7 +97,8 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
             return None
         if self._drawing is None:
             self._drawing = Drawing(self._task, self.render_mode)
-        return self._drawing.draw(np.asarray(self.state.x), self._inputs)
+        task, state = in_this_episode(self._task, self.state)
+        return self._drawing.draw(task, np.asarray(state.x), self._inputs)
 
     def close(self) -> None:
         """Closes the window; a later `render` opens another one."""

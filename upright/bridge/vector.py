@@ -1,7 +1,6 @@
 """Many native tasks of one kind as one Gymnasium vector environment: one call steps them all."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +15,11 @@ from jaxtyping import Array, Bool, Float, UInt32
 from numpy.typing import NDArray
 
 from upright.bridge.flat import action_space
-from upright.bridge.physics import change_task
 from upright.bridge.single import draw_key, observation_space, start
 from upright.errors import UprightError
 from upright.spec import Choice
+from upright.tasks.catalogue import Ranges, make_task
+from upright.tasks.randomised import with_time_limit
 from upright.tasks.task import Task
 
 _NO_LIMIT = 2**31 - 1  # [steps]
@@ -32,7 +32,7 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
     """What Gymnasium's SyncVectorEnv is for several of `NativeEnv`, with the same numbers.
 
     The time limit [steps] is in it; None or -1 for none. Each keyword of `physics` changes a
-    parameter of all tasks, in its unit.
+    parameter of all tasks, in its unit; those in `randomise` are drawn anew at each reset.
     Raises UprightError for an unknown parameter, or a value that it cannot have.
     """
 
@@ -44,14 +44,14 @@ class NativeVectorEnv(VectorEnv[NDArray[Any], Any, NDArray[Any]]):
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        randomise: Ranges | None = None,
         **physics: object,
     ) -> None:
         limit = _NO_LIMIT if max_episode_steps in (None, -1) else max_episode_steps
         for name, count in (("num_envs", num_envs), ("max_episode_steps", limit)):
             if count < 1:
                 raise UprightError(f"{name} is {count}; it must be at least 1")
-        native: Any = change_task(task, physics)
-        self._task: Task = replace(native, episode_steps=limit)
+        self._task = with_time_limit(make_task(task, physics, randomise), limit)
         self.num_envs = num_envs
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "greedy episodes in Gymnasium: mean and worst return",
     "play": "watch a policy: in a window, as GIF or MP4",
     "plot": "learning curve of a run: every seed, mean, interquartile mean",
+    "tasks": "what there is to train on, and the parameters of a task",
     "runs": "list the runs in a folder",
     "show": "what a run or a policy file is",
 }
@@ -80,6 +81,8 @@ def _parse(module: Any, name: str, arguments: list[str]) -> Any:
     """The module's dataclass `Command` from the arguments; its comments are the help text."""
     import tyro
 
+    if hasattr(module, "prepare"):
+        arguments = module.prepare(arguments)
     default = module.default(arguments) if hasattr(module, "default") else None
     options = {} if default is None else {"default": default}
     complaint = io.StringIO()

@@ -166,10 +166,13 @@ def print_report(report: "Report") -> None:
 
 
 def print_evaluations(
-    kind: str, policies: Mapping[str, Policy], evaluations: Mapping[str, Evaluation]
+    kind: str,
+    policies: Mapping[str, Policy],
+    evaluations: Mapping[str, Evaluation],
+    title: str | None = None,
 ) -> None:
     """A row for each policy; below it the average and the worst of many."""
-    table = new_table()
+    table = new_table(title)
     table.add_column(kind)
     for column in ("trained steps", "mean return", "worst return", "reset seed of the worst"):
         table.add_column(column, justify="right")
@@ -183,15 +186,16 @@ def print_evaluations(
             str(summary["worst_reset_seed"]),
         )
     out.print(table)
-    print_over_seeds([evaluation.summary() for evaluation in evaluations.values()])
+    print_over_seeds([evaluation.summary() for evaluation in evaluations.values()], title)
 
 
-def print_over_seeds(summaries: Sequence[Mapping[str, Any]]) -> None:
-    """The average and the worst of many."""
+def print_over_seeds(summaries: Sequence[Mapping[str, Any]], physics: str | None = None) -> None:
+    """The average and the worst of many; `physics` where they are not the task's own."""
     if len(summaries) > 1:
         means = [summary["mean_return"] for summary in summaries]
+        where = physics or "in Gymnasium"
         out.print(
-            f"{len(summaries)} seeds, {summaries[0]['episodes']} episodes each in Gymnasium:"
+            f"{len(summaries)} seeds, {summaries[0]['episodes']} episodes each, {where}:"
             f" mean return {sum(means) / len(means):.1f}, worst seed {min(means):.1f},"
             f" worst episode {min(summary['worst_return'] for summary in summaries):.0f}"
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from upright.agents.dqn import DQN
-from upright.cli import console, train
+from upright.cli import console, physics, train
 from upright.diagnosis import doctor
 
 
@@ -28,6 +28,11 @@ class Command:
     steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # budget for each seed [episodes], instead of --steps
     episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # parameters of a native task that are changed: half_length=1.0, torques=-1,0,1; or
+    # --physics.half-length 1.0 (`upright tasks TASK` lists them)
+    physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    # parameters that are drawn anew for each episode, uniformly: half_length=0.25:1.0
+    randomise: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LOW:HIGH")] = ()
     seed: int = 0  # of the random actions and the start states
     json: bool = False  # print JSON
     # settings of the agent, DQN; their defaults are the preset's
@@ -43,6 +48,8 @@ class Command:
                 steps=self.steps,
                 episodes=self.episodes,
                 seed=self.seed,
+                physics=physics.values(self.physics),
+                randomise=physics.ranges(self.randomise),
                 watch=display.update,
             )
         if self.json:
@@ -50,6 +57,9 @@ class Command:
         else:
             console.print_report(report)
         sys.exit(1 if report.problems else 0)
+
+
+prepare = train.prepare
 
 
 def default(arguments: Sequence[str]) -> Command:

@@ -2,24 +2,29 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from upright.cli import console
+from upright.cli import console, words
 from upright.evaluation.episodes import Evaluation, evaluate
+from upright.policy import Policy
 from upright.runs import Run, open_run_or_policy
 
 
 @dataclass(frozen=True)
 class Command:
-    """Greedy episodes of a policy, or of every kept policy of a run, in Gymnasium's environment."""
+    """Greedy episodes of a policy, or of every kept policy of a run, in Gymnasium's environment.
+
+    With the physics that it was trained for; if these were randomised, once with their nominal
+    values and once drawn anew for each episode.
+    """
 
     # run folder or policy file
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
     episodes: int = 100  # for each policy
     seed: int = 0  # of the start states; the same seed gives the same ones
-    # refuse a policy for another task than this
+    # refuse a policy for another task than this; imports the module before its id
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
     json: bool = False  # print JSON, every return included
 
@@ -29,20 +34,35 @@ class Command:
             policies = {str(seed): policy for seed, policy in target.policies().items()}
         else:
             policies = {self.target: target}
-        evaluations: dict[str, Evaluation] = {}
+        nominal: dict[str, Evaluation] = {}
+        randomised: dict[str, Evaluation] = {}
         with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
             for name, policy in policies.items():
-                evaluations[name] = evaluate(
-                    policy, task=self.task, episodes=self.episodes, seed=self.seed
-                )
+                nominal[name] = self._evaluate(policy)
+                if policy.provenance.randomise:
+                    randomised[name] = self._evaluate(policy, randomised=True)
                 steps.advance()
         if self.json:
-            results = {
-                name: {**evaluation.summary(), "returns": evaluation.returns.tolist()}
-                for name, evaluation in evaluations.items()
-            }
+            results = {name: _plain(evaluation) for name, evaluation in nominal.items()}
+            for name, evaluation in randomised.items():
+                results[name]["randomised"] = _plain(evaluation)
             print(json.dumps(results, indent=2))
-        else:
-            console.print_evaluations(
-                "seed" if isinstance(target, Run) else "policy", policies, evaluations
-            )
+            return
+        kind = "seed" if isinstance(target, Run) else "policy"
+        for evaluations in filter(None, (nominal, randomised)):
+            provenance = policies[next(iter(evaluations))].provenance
+            title = words.played(provenance, evaluations is randomised)
+            console.print_evaluations(kind, policies, evaluations, title)
+
+    def _evaluate(self, policy: Policy, randomised: bool = False) -> Evaluation:
+        return evaluate(
+            policy,
+            task=self.task,
+            episodes=self.episodes,
+            seed=self.seed,
+            randomised=randomised,
+        )
+
+
+def _plain(evaluation: Evaluation) -> dict[str, Any]:
+    return {**evaluation.summary(), "returns": evaluation.returns.tolist()}

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from upright.cli import words
 from upright.errors import UprightError
 from upright.figures.video import play
 from upright.runs import Run, open_run_or_policy
@@ -24,7 +25,9 @@ class Command:
     # write an MP4, full size, at the task's sampling rate
     mp4: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
     seed: int = 0  # of the start state: env.reset(seed=...), as `upright evaluate` prints it
-    # refuse a policy for another task than this
+    # draw the physics as for each episode of its training; if not: their nominal values
+    randomised: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # refuse a policy for another task than this; imports the module before its id
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
 
     def __call__(self) -> None:
@@ -37,10 +40,14 @@ class Command:
             if path and path.suffix != ending:
                 raise UprightError(f"{path}: --{ending[1:]} needs a name that ends in {ending}")
         files = [path for path in named.values() if path]
-        episode = play(policy, files=files, task=self.task, seed=self.seed)
+        episode = play(
+            policy, files=files, task=self.task, seed=self.seed, randomised=self.randomised
+        )
         shown = f"{episode.steps} steps"
         if episode.seconds is not None:
             shown += f", {episode.seconds:g} s"
         print(f"return {episode.total:g} in {shown}, from start state {self.seed}")
+        if physics := words.played(policy.provenance, self.randomised):
+            print(physics)
         for path in files:
             print(f"wrote {path}")

@@ -6,10 +6,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from upright.cli import words
 from upright.cli.console import new_table, number, out, print_over_seeds, print_pairs
 from upright.errors import UprightError
+from upright.policy import Provenance
 from upright.runs import Run
-from upright.runs.folder import RunConfig, name_seeds, policy_path
+from upright.runs.folder import FinalEvaluation, RunConfig, name_seeds, policy_path
+from upright.training.config import Config
 
 _NOTES = {
     "diverged": "diverged: loss not finite",
@@ -37,24 +40,39 @@ def end_training(run: Run) -> None:
 def print_run(run: Run) -> None:
     """The table of the seeds, and where to look."""
     table = new_table(title=f"{run.spec.task}: greedy policies")
-    for column in ("seed", "kept at step", "training evaluation", "mean return", "worst return"):
+    randomise = run.info.config.randomise
+    columns = ["seed", "kept at step", "training evaluation", "mean return", "worst return"]
+    columns += ["randomised: mean", "worst"] if randomise else []
+    for column in columns:
         table.add_column(column, justify="right")
     table.add_column("")
     for result in run.results:
-        kept, final = result.kept, result.final_evaluation
+        kept = result.kept
         table.add_row(
             str(result.seed),
             f"{kept.step:,}" if kept else "-",
             number(kept.mean_return) if kept else "-",
-            number(final.mean_return) if final else "-",
-            number(final.worst_return) if final else "-",
+            *_final(result.final_evaluation),
+            *(_final(result.randomised_evaluation) if randomise else ()),
             _NOTES.get(result.state, ""),
         )
     out.print(table)
     finals = [result.final_evaluation for result in run.results if result.final_evaluation]
-    print_over_seeds([asdict(final) for final in finals])
+    print_over_seeds([asdict(final) for final in finals], words.played(_provenance(run), False))
+    drawn = [result.randomised_evaluation for result in run.results if result.randomised_evaluation]
+    print_over_seeds([asdict(final) for final in drawn], words.played(_provenance(run), True))
     _print_speed(run)
     _print_where(run)
+
+
+def _final(final: FinalEvaluation | None) -> tuple[str, str]:
+    """Mean and worst return."""
+    return (number(final.mean_return), number(final.worst_return)) if final else ("-", "-")
+
+
+def _provenance(run: Run) -> Provenance:
+    """Of its policies, as far as their physics goes."""
+    return Config.from_record(run.info.config).provenance()
 
 
 def print_runs(runs: list[Run], folder: Path) -> None:
@@ -98,6 +116,7 @@ def print_settings(run: Run) -> None:
             "task": config.task,
             "preset": run.preset,
             "seeds": name_seeds(run.seeds).partition(" ")[2],
+            "physics": words.physics(_provenance(run)),
             "budget": f"{_budget(config)} for each seed",
             name: ", ".join(f"{name} {value}" for name, value in settings.items()),
             "started": info.started,

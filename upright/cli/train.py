@@ -10,7 +10,7 @@ import tyro
 
 from upright.agents.dqn import DQN
 from upright.agents.presets import find_preset
-from upright.cli import console, run_tables
+from upright.cli import console, physics, run_tables
 from upright.runs.provenance import command_line
 from upright.training.config import CHECKPOINT_STEPS
 from upright.training.train import train
@@ -44,6 +44,11 @@ class Command:
     runner: Literal["auto", "compiled", "hosted"] = "auto"
     # show the first seed in a window while it learns, hosted
     render: Annotated[Literal["human"] | None, tyro.conf.arg(metavar="human")] = None
+    # parameters of a native task that are changed: half_length=1.0, torques=-1,0,1; or
+    # --physics.half-length 1.0 (`upright tasks TASK` lists them)
+    physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    # parameters that are drawn anew for each episode, uniformly: half_length=0.25:1.0
+    randomise: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LOW:HIGH")] = ()
     # run folder, must not exist or be empty; if none is given: runs/TASK-PRESET-DATE
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     # add these seeds to the run in --out, while other processes may be training its others
@@ -65,11 +70,18 @@ class Command:
                 checkpoint_every=self.checkpoint_every,
                 runner=self.runner,
                 render=self.render,
+                physics=physics.values(self.physics),
+                randomise=physics.ranges(self.randomise),
                 out=self.out,
                 join=self.join,
                 watch=display.update,
             )
         run_tables.end_training(run)
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """The arguments as the parser wants them: --physics.NAME is none of its options."""
+    return physics.gather(arguments)
 
 
 def default(arguments: Sequence[str]) -> Command:

@@ -19,7 +19,7 @@ from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS
 from upright.policy import Policy, load_policy
 from upright.spec import Choice, Continuous
-from upright.tasks import gymnasium_id
+from upright.tasks import catalogue
 
 _TOGETHER = 100  # environments in memory at a time
 
@@ -68,10 +68,14 @@ def evaluate(
     task: str | None = None,
     episodes: int = 100,
     seed: int = 0,
+    randomised: bool = False,
     stop: Stop = lambda: False,
 ) -> Evaluation:
     """Greedy episodes of a policy, or of a policy file, in Gymnasium's environment of its task.
 
+    That is, with the physics that it was trained for: in `upright/CartPole-v1` where these are
+    not Gymnasium's own. `randomised`: those parameters that were drawn anew for each episode of its
+    training are so here, too; else they have their nominal values.
     The same `seed` gives the same start states. With `task`, a policy for another one is refused.
     An episode that has no end, of a task without a time limit, is cut after 10,000 steps, with an
     UprightWarning.
@@ -87,7 +91,9 @@ def evaluate(
     reset_seeds = start_seeds(seed, episodes)
     parts: list[Played] = []
     for first in range(0, episodes, _TOGETHER):
-        some = Episodes(lambda: make_env(policy, task), reset_seeds[first : first + _TOGETHER])
+        some = Episodes(
+            lambda: make_env(policy, task, randomised), reset_seeds[first : first + _TOGETHER]
+        )
         with contextlib.closing(some):
             parts.append(some.run(policy, stop))
     returns, lengths, cuts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -175,20 +181,30 @@ def command(policy: Policy, observation: NDArray[np.float32]) -> Any:
     return policy.choose(observation) if chooses else policy.act(observation)
 
 
-def make_env(policy: Policy, task: str | None = None, **options: Any) -> flat.Flat:
-    """Gymnasium's environment for a policy. Raises UprightError if the two do not fit.
+def make_env(
+    policy: Policy, task: str | None = None, randomised: bool = False, **options: Any
+) -> flat.Flat:
+    """Gymnasium's environment for a policy, with its physics; `randomised` as in `evaluate`.
 
     `task` is what the user typed; only then the module in an id like "my_robot:Arm-v0" is imported,
-    since the policy may be a stranger's file.
+    since the policy may be a stranger's file. Raises UprightError if the two do not fit.
     """
-    known = policy.spec.task
-    if task not in (None, known):
+    known, provenance = policy.spec.task, policy.provenance
+    if task and catalogue.bare(task) != catalogue.bare(known):
         raise UprightError(f"the policy is for {known}, not for {task}")
-    name = gymnasium_id(task or known.rpartition(":")[2])
-    if not task and name not in gym.registry:
-        hint = f"; if you trust that module: --task {known}" if ":" in known else ""
-        raise UprightError(f"task {known!r} is not known to Gymnasium{hint}")
-    env = flat.make_env(name, policy.spec.action, **options)
+    if task:
+        catalogue.load(task)
+    if randomised and not provenance.randomise:
+        raise UprightError("the policy was trained without randomised physics")
+    ranges = provenance.randomise if randomised else None
+    name, physics = catalogue.environment(catalogue.bare(known), provenance.physics, ranges)
+    if name not in gym.registry:
+        module = known if ":" in known else f"MODULE:{known}"
+        raise UprightError(
+            f"task {known!r} is not known here; if a module of yours or one that you trust has it:"
+            f" --task {module}"
+        )
+    env = flat.make_env(name, policy.spec.action, **physics, **options)
     mine = _shape(policy.spec.observation_size, policy.spec.action)
     theirs = _shape(env.observation_size, env.action)
     if mine != theirs:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from upright.parameters import Parameters, parameter
+
 
 @dataclass(frozen=True)
-class CartPole:
+class CartPole(Parameters):
     """What one would measure; whatever follows from it (total mass, moments) is computed."""
 
-    gravity: float = 9.8  # [m/s^2]
-    cart_mass: float = 1.0  # [kg]
-    pole_mass: float = 0.1  # [kg]
-    half_length: float = 0.5  # from the hinge to the pole's centre of mass [m]
+    gravity: float = parameter(9.8, at_least=0)  # [m/s^2]
+    cart_mass: float = parameter(1.0, above=0)  # [kg]
+    pole_mass: float = parameter(0.1, above=0)  # [kg]
+    # from the hinge to the pole's centre of mass [m]
+    half_length: float = parameter(0.5, above=0)
 
 
 def dynamics(x: Float[Array, " 4"], u: Float[Array, " 1"], p: CartPole) -> Float[Array, " 4"]:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from upright.parameters import Parameters, parameter
+
 
 @dataclass(frozen=True)
-class MountainCar:
+class MountainCar(Parameters):
     """The valley's height is sin(3 x); what pulls the car is its slope."""
 
-    gravity: float = 0.0025  # acceleration on a slope of 1 [m/step^2]
+    # acceleration on a slope of 1 [m/step^2]
+    gravity: float = parameter(0.0025, at_least=0)
 
 
 def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: MountainCar) -> Float[Array, " 2"]:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from upright.parameters import Parameters, parameter
+
 
 @dataclass(frozen=True)
-class Pendulum:
+class Pendulum(Parameters):
     """What one would measure."""
 
-    gravity: float = 10.0  # [m/s^2]
-    mass: float = 1.0  # [kg]
-    length: float = 1.0  # [m]
+    gravity: float = parameter(10.0, at_least=0)  # [m/s^2]
+    mass: float = parameter(1.0, above=0)  # [kg]
+    length: float = parameter(1.0, above=0)  # [m]
 
 
 def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: Pendulum) -> Float[Array, " 2"]:

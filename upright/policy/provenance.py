@@ -27,7 +27,9 @@ class Provenance:
     step: int = 0  # of the environment, after which it was taken
     evaluation: Score | None = None  # None: it was not evaluated
     # what was changed of the plant's parameters, by name [their units]
-    physics: Mapping[str, float] = field(default_factory=dict[str, float])
+    physics: Mapping[str, float | tuple[float, ...]] = field(
+        default_factory=dict[str, float | tuple[float, ...]]
+    )
     # what was drawn anew for each episode: lowest and highest, by name [their units]
     randomise: Mapping[str, tuple[float, float]] = field(
         default_factory=dict[str, tuple[float, float]]
@@ -45,7 +47,7 @@ class Provenance:
             seed=_count(fields["seed"]),
             step=_count(fields["step"]),
             evaluation=None if evaluation is None else _score(evaluation),
-            physics={name: _number(value) for name, value in fields["physics"].items()},
+            physics={name: _numbers(value) for name, value in fields["physics"].items()},
             randomise={name: _range(*ends) for name, ends in fields["randomise"].items()},
         )
 
@@ -78,6 +80,10 @@ def _number(value: object) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is not finite")
     return number
+
+
+def _numbers(value: object) -> float | tuple[float, ...]:
+    return tuple(map(_number, value)) if isinstance(value, list) else _number(value)
 
 
 def _range(low: object, high: object) -> tuple[float, float]:

@@ -7,7 +7,7 @@ seeds/07/ seed.json  episodes.csv  evaluations.csv  learning.csv
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class RunConfig:
     evaluate_every: int
     evaluation_episodes: int
     checkpoint_every: int
+    physics: dict[str, Any] = field(default_factory=dict)  # numbers, or tuples of them, by name
+    randomise: dict[str, tuple[float, ...]] = field(default_factory=dict)  # lowest, highest
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ class SeedInfo:
     episodes: int = 0  # finished
     kept: Evaluated | None = None
     last: Evaluated | None = None
-    final_evaluation: FinalEvaluation | None = None
+    final_evaluation: FinalEvaluation | None = None  # with the nominal physics
+    # with physics drawn as in the training, if they were randomised
+    randomised_evaluation: FinalEvaluation | None = None
     error: str | None = None  # why it failed
     warnings: tuple[str, ...] = ()
     stints: tuple[Stint, ...] = ()

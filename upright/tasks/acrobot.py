@@ -8,24 +8,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from upright.parameters import Parameters, parameter
 from upright.plants import acrobot, integrators
 from upright.spec import Channel, Choice, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
-class AcrobotTask:
+class AcrobotTask(Parameters):
     """The reward is -1 for every step but the one that reaches the line, which has 0."""
 
     original: ClassVar[str | None] = "Acrobot-v1"
     drawn_by: ClassVar[str | None] = "Acrobot-v1"
 
     plant: acrobot.Acrobot = field(default_factory=acrobot.Acrobot)
-    torque: float = 1.0  # of the motor, in either direction [N m]
-    dt: float = 0.2  # sampling time [s]
-    rate_limits: tuple[float, float] = (4 * math.pi, 9 * math.pi)  # the rates saturate [rad/s]
-    line: float = 1.0  # height of the line above the hinge [m]
-    start_range: float = 0.1  # start states are uniform within +- this [rad, rad/s]
+    torque: float = parameter(1.0, above=0)  # of the motor, in either direction [N m]
+    dt: float = parameter(0.2, above=0)  # sampling time [s]
+    # the rates saturate [rad/s]
+    rate_limits: tuple[float, float] = parameter((4 * math.pi, 9 * math.pi), above=0)
+    line: float = parameter(1.0)  # height of the line above the hinge [m]
+    # start states are uniform within +- this [rad, rad/s]
+    start_range: float = parameter(0.1, at_least=0)
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

@@ -11,24 +11,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from upright.parameters import Parameters, parameter
 from upright.plants import cartpole, integrators
 from upright.spec import Channel, Choice, Continuous, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
-class CartPoleTask:
+class CartPoleTask(Parameters):
     """The reward is 1 for every step, the one that ends the episode included."""
 
     original: ClassVar[str | None] = "CartPole-v1"
     drawn_by: ClassVar[str | None] = "CartPole-v1"
 
     plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
-    force: float = 10.0  # magnitude of a push [N]
-    dt: float = 0.02  # sampling time [s]
-    position_limit: float = 2.4  # the episode terminates beyond it [m]
-    angle_limit: float = math.radians(12)  # the episode terminates beyond it [rad]
-    start_range: float = 0.05  # start states are uniform within +- this [m, m/s, rad, rad/s]
+    force: float = parameter(10.0, above=0)  # magnitude of a push [N]
+    dt: float = parameter(0.02, above=0)  # sampling time [s]
+    # the episode terminates beyond it [m]
+    position_limit: float = parameter(2.4, above=0)
+    # the episode terminates beyond it [rad]
+    angle_limit: float = parameter(math.radians(12), above=0)
+    # start states are uniform within +- this [m, m/s, rad, rad/s]
+    start_range: float = parameter(0.05, at_least=0)
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

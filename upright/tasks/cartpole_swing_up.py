@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from upright.parameters import Parameters, parameter
 from upright.plants import cartpole, integrators
 from upright.spec import Channel, Continuous, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
-class CartPoleSwingUpTask:
+class CartPoleSwingUpTask(Parameters):
     """The pole starts hanging; the cart must not leave its track.
 
     The reward of a step, without a unit, is what the pole's height is worth, minus small costs:
@@ -29,11 +30,12 @@ class CartPoleSwingUpTask:
     drawn_by: ClassVar[str | None] = "CartPole-v1"
 
     plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
-    force: float = 10.0  # the largest, in either direction [N]
-    dt: float = 0.02  # sampling time [s]
-    position_limit: float = 2.4  # the episode terminates beyond it [m]
+    force: float = parameter(10.0, above=0)  # the largest, in either direction [N]
+    dt: float = parameter(0.02, above=0)  # sampling time [s]
+    # the episode terminates beyond it [m]
+    position_limit: float = parameter(2.4, above=0)
     # start states are uniform within +- this of hanging at rest [m, m/s, rad, rad/s]
-    start_range: float = 0.05
+    start_range: float = parameter(0.05, at_least=0)
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

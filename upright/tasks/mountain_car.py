@@ -7,26 +7,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from upright.parameters import Parameters, parameter
 from upright.plants import integrators, mountain_car
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
 from upright.tasks.task import State, TimeStep
 
 
 @dataclass(frozen=True)
-class MountainCarTask:
+class MountainCarTask(Parameters):
     """The reward is -1 for every step, until the flag on the right hill is reached."""
 
     original: ClassVar[str | None] = "MountainCar-v0"
     drawn_by: ClassVar[str | None] = "MountainCar-v0"
 
     plant: mountain_car.MountainCar = field(default_factory=mountain_car.MountainCar)
-    force: float = 0.001  # acceleration by the motor, in either direction [m/step^2]
-    left_wall: float = -1.2  # stops the car [m]
-    right_wall: float = 0.6  # [m]
-    speed_limit: float = 0.07  # [m/step]
-    goal: float = 0.5  # position of the flag; the episode terminates there [m]
-    goal_speed: float = 0.0  # least velocity at the flag [m/step]
-    start: tuple[float, float] = (-0.6, -0.4)  # start positions are uniform in it, at rest [m]
+    # acceleration by the motor, in either direction [m/step^2]
+    force: float = parameter(0.001, above=0)
+    left_wall: float = parameter(-1.2)  # stops the car [m]
+    right_wall: float = parameter(0.6)  # [m]
+    speed_limit: float = parameter(0.07, above=0)  # [m/step]
+    goal: float = parameter(0.5)  # position of the flag; the episode terminates there [m]
+    goal_speed: float = parameter(0.0)  # least velocity at the flag [m/step]
+    # start positions are uniform in it, at rest [m]
+    start: tuple[float, float] = parameter((-0.6, -0.4), ordered=True)
     episode_steps: int = 200  # the episode is truncated after so many steps
 
     @property
@@ -89,8 +92,9 @@ class MountainCarContinuousTask(MountainCarTask):
     original: ClassVar[str | None] = "MountainCarContinuous-v0"
     drawn_by: ClassVar[str | None] = "MountainCarContinuous-v0"
 
-    force: float = 0.0015  # acceleration by the motor at full throttle [m/step^2]
-    goal: float = 0.45  # position of the flag; the episode terminates there [m]
+    # acceleration by the motor at full throttle [m/step^2]
+    force: float = parameter(0.0015, above=0)
+    goal: float = parameter(0.45)  # position of the flag; the episode terminates there [m]
     episode_steps: int = 999  # the episode is truncated after so many steps
 
     @property

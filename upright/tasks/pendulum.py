@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from upright.parameters import Parameters, parameter
 from upright.plants import integrators, pendulum
 from upright.spec import Channel, Choice, Continuous, Mirror, Spec, Vector
 from upright.tasks.task import State, TimeStep
@@ -19,16 +20,17 @@ _SIGNS = (1, -1, -1)  # of the mirrored observation
 
 
 @dataclass(frozen=True)
-class _SwingUp:
+class _SwingUp(Parameters):
     """What both tasks have; each says how the torque is set."""
 
     original: ClassVar[str | None] = "Pendulum-v1"
     drawn_by: ClassVar[str | None] = "Pendulum-v1"
 
     plant: pendulum.Pendulum = field(default_factory=pendulum.Pendulum)
-    dt: float = 0.05  # sampling time [s]
-    rate_limit: float = 8.0  # the angular velocity saturates [rad/s]
-    start: tuple[float, float] = (math.pi, 1.0)  # start states are uniform within +- [rad, rad/s]
+    dt: float = parameter(0.05, above=0)  # sampling time [s]
+    rate_limit: float = parameter(8.0, above=0)  # the angular velocity saturates [rad/s]
+    # start states are uniform within +- these [rad, rad/s]
+    start: tuple[float, float] = parameter((math.pi, 1.0), at_least=0)
     episode_steps: int = 200  # the episode is truncated after so many steps
 
     def reset(self, key: PRNGKeyArray) -> State:
@@ -82,7 +84,7 @@ class PendulumTask(_SwingUp):
     angle^2 + 0.1 rate^2 + 0.001 torque^2, of the state before the step [rad, rad/s, N m].
     """
 
-    torque: float = 2.0  # the largest, in either direction [N m]
+    torque: float = parameter(2.0, above=0)  # the largest, in either direction [N m]
 
     @property
     def spec(self) -> Spec:
@@ -95,7 +97,8 @@ class PendulumTask(_SwingUp):
 class PendulumDiscreteTask(_SwingUp):
     """PendulumDiscrete-v1: Pendulum-v1 with a few torques, for agents that choose."""
 
-    torques: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0)  # to choose from [N m]
+    # to choose from [N m]
+    torques: tuple[float, ...] = parameter((-2.0, -1.0, 0.0, 1.0, 2.0), several=True)
 
     @property
     def spec(self) -> Spec:

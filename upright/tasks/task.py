@@ -1,9 +1,14 @@
 """What a native task is: pure functions of its state, compiled together with the agent."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from upright.errors import UprightError
 from upright.spec import Spec
 
 
@@ -25,8 +30,9 @@ class TimeStep(NamedTuple):
 
 @runtime_checkable
 class Task(Protocol):
-    """For one episode; batched outside, by vmap. A state is a pytree.
+    """For one episode; batched outside, by vmap. A state is a pytree, a task a frozen dataclass.
 
+    `episode_steps`, a field of it, is the time limit [steps], or None: `step` truncates there.
     A task whose spec has a `mirror` also has `mirror(state)`, the mirrored state (held by
     `symmetry.check_mirror`). One that is a task of Gymnasium's says so by `original`, the id of the
     environment that judges its policies; `drawn_by` is the one that draws it.
@@ -49,3 +55,82 @@ class Task(Protocol):
         Does not reset: what follows an end is the caller's choice.
         """
         ...
+
+
+def check_task(task: Any) -> None:
+    """Raises UprightError unless a task does what `Task` promises: which method, which shape.
+
+    Nothing is computed: JAX follows the shapes alone.
+    """
+    name = type(task).__name__
+    if not dataclasses.is_dataclass(task) or isinstance(task, type):
+        raise UprightError(f"task {name}: it is {task!r}; it must be a frozen dataclass, made")
+    try:
+        hash(task)
+    except TypeError as error:
+        raise UprightError(f"task {name}: {error}; make it a frozen dataclass of numbers") from None
+    for method in ("reset", "observe", "step"):
+        if not callable(getattr(task, method, None)):
+            raise UprightError(f"task {name} has no method {method}")
+    spec = getattr(task, "spec", None)
+    if not isinstance(spec, Spec):
+        raise UprightError(f"task {name}: its spec is {spec!r}; it must be an upright.Spec")
+    if spec.dt is None:
+        raise UprightError(f"task {name}: its spec has no dt; say its sampling time [s]")
+    if getattr(task, "episode_steps", _NONE) != spec.episode_steps:
+        raise UprightError(
+            f"task {name}: it needs a field episode_steps, the time limit of its spec"
+            f" ({spec.episode_steps})"
+        )
+    if spec.mirror is not None and not callable(getattr(task, "mirror", None)):
+        raise UprightError(f"task {name} has no method mirror(state), and its spec has a mirror")
+    _check_shapes(task, name, spec)
+
+
+_NONE = object()
+
+
+def _check_shapes(task: Any, name: str, spec: Spec) -> None:
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    action = jax.ShapeDtypeStruct((spec.input_size,), jnp.float32)
+    size = (spec.observation_size,)
+    state = _result(name, "reset(key)", task.reset, key)
+    _check_shape(name, "observe(state)", _result(name, "observe(state)", task.observe, state), size)
+    call = f"step(state, action [{spec.input_size}])"
+    result = _result(name, call, task.step, state, action)
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], TimeStep)):
+        raise UprightError(f"task {name}: {call} must give the next state and a TimeStep")
+    following, timestep = result
+    if (was := _shapes(state)) != (now := _shapes(following)):
+        raise UprightError(f"task {name}: {call} gives a state of {now}; reset gives {was}")
+    for what, value in timestep._asdict().items():
+        kind = jnp.bool_ if what in ("terminated", "truncated") else jnp.floating
+        _check_shape(name, f"{what} of {call}", value, size if what == "observation" else (), kind)
+
+
+def _result(name: str, call: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes of what a method gives."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:  # the user's own code
+        text = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
+        raise UprightError(f"task {name}: {call} fails: {text}") from error
+
+
+def _check_shape(
+    name: str, what: str, value: Any, shape: tuple[int, ...], kind: Any = jnp.floating
+) -> None:
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise UprightError(f"task {name}: {what} is a {type(value).__name__}; it must be an array")
+    if value.shape != shape or not jnp.issubdtype(value.dtype, kind):
+        wanted = "truth values" if kind is jnp.bool_ else "floating-point numbers"
+        raise UprightError(
+            f"task {name}: {what} has shape {list(value.shape)} of {value.dtype}; it must be"
+            f" {list(shape)} of {wanted}"
+        )
+
+
+def _shapes(state: Any) -> str:
+    leaves, structure = jax.tree.flatten(state)
+    shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
+    return f"{structure.num_leaves} arrays ({shapes})"

@@ -1,16 +1,19 @@
 """What is asked of a training."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from upright.agents import agent_from_dict, agent_to_dict
 from upright.agents.agent import Agent
 from upright.agents.presets import find_preset
 from upright.errors import UprightError
+from upright.policy import Provenance, Score
 from upright.runs.folder import RunConfig
-from upright.tasks import NAMES
+from upright.tasks import catalogue
+from upright.tasks.catalogue import Physics, Ranges
+from upright.tasks.task import Task
 from upright.training.seeds import check_seeds, read_seeds
 
 Runners = Literal["compiled", "hosted"]
@@ -38,6 +41,10 @@ class Config:
     evaluate_every: int  # steps between greedy evaluations
     evaluation_episodes: int  # start states of one evaluation, the same each time
     checkpoint_every: int  # steps between checkpoints
+    # what is changed of the task's parameters, by name [their units]
+    physics: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+    # what is drawn anew for each episode: lowest and highest, by name [their units]
+    randomise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.runner not in get_args(Runners):
@@ -67,6 +74,7 @@ class Config:
         values: dict[str, Any] = {name.name: getattr(record, name.name) for name in fields(record)}
         values["agent"] = agent_from_dict(record.agent)
         values["seeds"] = check_seeds(record.seeds)
+        values |= _plain_physics(record.physics, record.randomise)
         return cls(**values)
 
     def settings(self) -> dict[str, Any]:
@@ -107,12 +115,30 @@ class Config:
         values: dict[str, Any] = self.settings()
         agent = values.pop("agent")
         budget = {"steps": self.steps, "episodes": self.episodes}
-        return {**values, **budget, "agent": agent.pop("name"), **agent}
+        physics = {
+            f"{kind}.{name}": value
+            for kind in ("physics", "randomise")
+            for name, value in values.pop(kind).items()
+        }
+        return {**values, **physics, **budget, "agent": agent.pop("name"), **agent}
 
     def changes(self) -> tuple[str, ...]:
         """The agent's settings that are not the preset's, e.g. "gamma 0.9"."""
         usual, mine = agent_to_dict(find_preset(self.preset).agent), agent_to_dict(self.agent)
         return tuple(f"{name} {value}" for name, value in mine.items() if value != usual.get(name))
+
+    def provenance(self, seed: int = 0, step: int = 0, score: Score | None = None) -> Provenance:
+        """Where a policy of this training comes from."""
+        name = type(self.agent).__name__
+        return Provenance(name, seed, step, score, self.physics, self.randomise)
+
+    def make_task(self) -> Task:
+        """The native task that is meant. Raises UprightError if it is none."""
+        return catalogue.make_task(self.task, self.physics, self.randomise)
+
+    def environment(self) -> tuple[str, dict[str, Any]]:
+        """Id and keywords of the Gymnasium environment that is meant."""
+        return catalogue.environment(self.task, self.physics, self.randomise)
 
 
 def plan(
@@ -128,6 +154,8 @@ def plan(
     checkpoint_every: int = CHECKPOINT_STEPS,
     runner: Literal["auto", "compiled", "hosted"] = "auto",
     render: Literal["human"] | None = None,
+    physics: Physics | None = None,
+    randomise: Ranges | None = None,
 ) -> Config:
     """The training that is meant, what was left open filled in; arguments as of `train`.
 
@@ -136,10 +164,11 @@ def plan(
     chosen = find_preset(preset)
     if steps is None and episodes is None:
         steps, episodes = chosen.steps, chosen.episodes
+    catalogue.load(task)
     if runner != "hosted":
         task = task.removeprefix("upright/")  # the same task, as Gymnasium knows it
     if runner == "auto":
-        runner = "compiled" if task in NAMES and not render else "hosted"
+        runner = "compiled" if catalogue.is_native(task) and not render else "hosted"
     if render and runner == "compiled":
         raise UprightError("the compiled runner cannot show a window; leave --runner out")
     every, each = _EVALUATIONS[runner]
@@ -154,7 +183,32 @@ def plan(
         evaluate_every=every if evaluate_every is None else evaluate_every,
         evaluation_episodes=each if evaluation_episodes is None else evaluation_episodes,
         checkpoint_every=checkpoint_every,
+        **_checked_physics(task, physics or {}, randomise or {}),
     )
+
+
+def _checked_physics(task: str, physics: Physics, randomise: Ranges) -> dict[str, Any]:
+    """Raises UprightError where the task cannot have them."""
+    plain = _plain_physics(physics, randomise)
+    if plain["physics"] or plain["randomise"]:
+        catalogue.environment(task, **plain)
+        catalogue.make_task(task.removeprefix("upright/"), **plain)
+    return plain
+
+
+def _plain_physics(physics: Physics, randomise: Mapping[str, Any]) -> dict[str, Any]:
+    """Python's own numbers and tuples, whatever kind of numbers and sequences are given."""
+    return {
+        "physics": {name: _plain(value) for name, value in physics.items()},
+        "randomise": {name: _plain(value) for name, value in randomise.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(plain, list | tuple):
+        return tuple(map(_plain, plain))
+    return float(plain) if type(plain) is int else plain
 
 
 def _say(values: dict[str, Any], name: str) -> str:

@@ -19,7 +19,7 @@ from upright.runners.hosted import HostedRunner
 from upright.runners.randomness import transition_like
 from upright.runners.runner import Runner
 from upright.spec import Spec
-from upright.tasks import NAMES, gymnasium_id, make_task
+from upright.tasks import catalogue
 from upright.training.config import ROW_STEPS, Config
 
 # Apart from those of the final evaluation and from those of the episodes that are learned from.
@@ -30,10 +30,10 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
     """Raises UprightError if there is no such task, or it is not for this agent."""
     agent, most_steps = config.agent, _whole_ticks(ROW_STEPS, config.agent)
     if config.runner == "compiled":
-        task = make_task(config.task)
+        task = config.make_task()
         check_fit(agent, task.spec, len(config.seeds))
         return CompiledRunner(Compiled(task, agent, most_steps, config.evaluation_episodes))
-    native, make = find_task(config.task)
+    native, make = find_task(config)
     env = make()
     try:
         spec = native or read_spec(env, config.task)
@@ -57,10 +57,12 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
     )
 
 
-def find_task(task: str) -> tuple[Spec | None, Callable[..., Flat]]:
+def find_task(config: Config) -> tuple[Spec | None, Callable[..., Flat]]:
     """What we know of a native task, and what makes Gymnasium's environment of any."""
-    native = make_task(task).spec if task in NAMES else None
-    return native, partial(make_env, gymnasium_id(task), native.action if native else None)
+    native = config.make_task().spec if catalogue.is_native(config.task) else None
+    name, physics = config.environment()
+    action = native.action if native else None
+    return native, partial(make_env, name, action, **physics)
 
 
 def check_fit(agent: Agent, spec: Spec, seeds: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright.errors import UprightError
-from upright.policy import Policy, Provenance, Score
+from upright.policy import Policy, Score
 from upright.runners.runner import NO_LIMIT, Segment, SegmentResult, StepLog
 from upright.runs import checkpoint
 from upright.runs.checkpoint import Checkpoint, Counters
@@ -124,7 +124,9 @@ class SeedRun:
         if result.state is not None:
             self._save_checkpoint(result.state)
 
-    def save(self, final_evaluation: FinalEvaluation | None) -> None:
+    def save(
+        self, final: FinalEvaluation | None, randomised: FinalEvaluation | None = None
+    ) -> None:
         """Writes seed.json."""
         self.writer.save_info(
             state=self.state,
@@ -132,7 +134,8 @@ class SeedRun:
             episodes=self.episodes,
             kept=Evaluated.of(self.kept) if self.kept else None,
             last=Evaluated.of(self.last) if self.last else None,
-            final_evaluation=final_evaluation,
+            final_evaluation=final,
+            randomised_evaluation=randomised,
             error=self.error,
         )
 
@@ -279,8 +282,7 @@ class SeedRun:
 def _with_provenance(policy: Policy, config: Config, seed: int, evaluated: Evaluated) -> Policy:
     values = asdict(evaluated)
     step = values.pop("step")
-    name = type(config.agent).__name__
-    return replace(policy, provenance=Provenance(name, seed, step, Score(**values)))
+    return replace(policy, provenance=config.provenance(seed, step, Score(**values)))
 
 
 def _shortest(number: Any) -> str:

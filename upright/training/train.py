@@ -21,6 +21,7 @@ from upright.runs import Run, provenance
 from upright.runs.checkpoint import Checkpoint
 from upright.runs.folder import RunInfo, SeedInfo, name_seeds
 from upright.runs.writer import RunWriter
+from upright.tasks.catalogue import Physics, Ranges, bare, load
 from upright.training.config import CHECKPOINT_STEPS, Config, plan
 from upright.training.interrupt import Interrupt
 from upright.training.progress import Status, Watch
@@ -42,6 +43,8 @@ def train(
     checkpoint_every: int = CHECKPOINT_STEPS,
     runner: Literal["auto", "compiled", "hosted"] = "auto",
     render: Literal["human"] | None = None,
+    physics: Physics | None = None,
+    randomise: Ranges | None = None,
     out: str | Path | None = None,
     join: bool = False,
     watch: Watch | None = None,
@@ -57,6 +60,9 @@ def train(
     `checkpoint_every`: steps between two checkpoints of a seed, from which `resume` goes on.
     `runner`: "compiled" (native tasks only: all in one compiled loop) or "hosted" (Gymnasium).
     `render`: "human" shows the first seed in a window while it learns, hosted.
+    `physics`: parameters of a native task that are changed, by name: {"half_length": 1.0}.
+    `randomise`: parameters that are drawn anew for each episode, uniformly between two values:
+    {"pole_mass": (0.05, 0.3)}. The task is then judged with its nominal physics, and randomised.
     `out`: the run folder, which must not exist or be empty; by default runs/TASK-PRESET-DATE.
     `join`: `out` is a run to which these seeds are added, while others may be training its own.
     `watch`: is called with the `Status`, some times a second, from any thread.
@@ -77,6 +83,8 @@ def train(
         checkpoint_every=checkpoint_every,
         runner=runner,
         render=render,
+        physics=physics,
+        randomise=randomise,
     )
     if join and out is None:
         raise UprightError("join needs the run to join; give its folder with --out")
@@ -236,13 +244,15 @@ def _check_same(path: Path, config: Config, runner: Runner) -> None:
 
 def _check_task(path: Path, config: Config, task: str | None) -> None:
     """Raises UprightError unless the run's task may be made."""
-    if task not in (None, config.task):
+    if task and bare(task) != bare(config.task):
         raise UprightError(f"{path}: its task is {config.task}, not {task}")
     if ":" in config.task and not task:
         module = config.task.partition(":")[0]
         raise UprightError(
             f"{path}: its task is in the module {module!r}; if you trust it: --task {config.task}"
         )
+    if task:
+        load(task)
 
 
 def _describe(config: Config, runner: Runner, noticed: list[str]) -> RunInfo:

@@ -82,24 +82,26 @@ class Trainer:
                 self.progress.evaluating(fraction)
                 return self.cancelled()
 
-            final = None
+            final: list[FinalEvaluation] = []  # nominal, then randomised
             try:
                 if seed.kept and not self.cancelled():
-                    evaluation = evaluate(
-                        seed.kept,
-                        task=self.config.task,
-                        episodes=FINAL_EPISODES,
-                        seed=FINAL_SEED,
-                        stop=stop,
-                    )
-                    final = FinalEvaluation(**evaluation.summary())
+                    for randomised in (False, True)[: 2 if self.config.randomise else 1]:
+                        evaluation = evaluate(
+                            seed.kept,
+                            task=self.config.task,
+                            episodes=FINAL_EPISODES,
+                            seed=FINAL_SEED,
+                            randomised=randomised,
+                            stop=stop,
+                        )
+                        final.append(FinalEvaluation(**evaluation.summary()))
             except Stopped:
                 pass
             except UprightError as error:
                 seed.state, seed.error = "failed", f"in the final evaluation, {error}"
             if seed.kept and not final and seed.state in ("finished", "diverged"):
                 seed.state = "interrupted"
-            seed.save(final)
+            seed.save(*final or [None])
 
     def begin_stint(self) -> None:
         """Who trains these seeds from here on, on what."""
@@ -108,7 +110,13 @@ class Trainer:
         for seed in self.seeds.values():
             stint = Stint(started, provenance.command(), platform, at_step=seed.steps)
             stints = (*seed.writer.info.stints, stint)
-            seed.writer.save_info(state="running", error=None, final_evaluation=None, stints=stints)
+            seed.writer.save_info(
+                state="running",
+                error=None,
+                stints=stints,
+                final_evaluation=None,
+                randomised_evaluation=None,
+            )
 
     def end_stint(self, compile_seconds: float) -> None:
         """How much was done in which time; in seed.json from its next writing on."""
