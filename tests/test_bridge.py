@@ -11,7 +11,6 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from upright.bridge.physics import change_task
 from upright.errors import INSTALL_RENDER, UprightError
 from upright.tasks.catalogue import NAMES, make_task
 
