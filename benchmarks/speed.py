@@ -16,21 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import jax
 import numpy as np
 from peers.venv import PEERS, peer_python
-from upright.training.drivers import make_driver
-from upright.training.fleet import NO_LIMIT, Fleet, Order
-from upright.training.session import CHUNK
 
 import upright
 from upright.agents.dqn import DQN
+from upright.runners import jit
+from upright.runners.runner import Segment
+from upright.runs.provenance import describe_platform
 from upright.tasks.catalogue import make_task
-from upright.training import engine, machine
-from upright.training.config import Config
+from upright.training.config import ROW_STEPS, plan
+from upright.training.pool import Pool
+from upright.training.runners import make_runner
 
 WORKLOAD = DQN(
     hidden=(128, 128),
@@ -39,7 +42,7 @@ WORKLOAD = DQN(
     batch_size=32,
     replay_size=10_000,
     gradient_steps=1,
-    warmup_steps=100,
+    learning_starts=100,
     epsilon_start=0.1,
     epsilon_end=0.1,
     epsilon_decay_steps=0,
@@ -66,37 +69,26 @@ BARS = {
 
 
 class Upright:
-    """A fleet that is compiled and warm."""
+    """Seeds that are compiled and warm."""
 
-    def __init__(self, driver: Literal["fused", "stepwise"], seeds: int, chunks: int):
-        self.seeds, self.chunks = seeds, chunks
-        config = Config(
-            task="CartPole-v1",
-            driver=driver,
-            preset="default",
-            agent=WORKLOAD,
-            seeds=tuple(range(seeds)),
-            steps=1_000_000,
-            episodes=None,
-            evaluate_every=CHUNK,
-            evaluation_episodes=1,
-            checkpoint_every=CHUNK,
-        )
-        self.fleet = Fleet(make_driver(config).crews(config.seeds, None, lambda steps: False))
-        self.steps_per_second(chunks=1)
+    def __init__(self, runner: Literal["compiled", "hosted"], seeds: int, segments: int):
+        self.seeds, self.segments = seeds, segments
+        config = plan("CartPole-v1", agent=WORKLOAD, seeds=seeds, steps=1_000_000, runner=runner)
+        self.pool = Pool(make_runner(config).start(config.seeds, {}))
+        self.steps_per_second(segments=1)
 
-    def steps_per_second(self, chunks: int | None = None) -> float:
-        chunks = chunks or self.chunks
-        left = dict.fromkeys(range(self.seeds), chunks)
+    def steps_per_second(self, segments: int | None = None) -> float:
+        segments = segments or self.segments
+        left = dict.fromkeys(range(self.seeds), segments)
 
-        def next_order(seed: int) -> Order | None:
+        def next_segment(seed: int) -> Segment | None:
             left[seed] -= 1
-            return Order(CHUNK, NO_LIMIT, evaluate=False) if left[seed] >= 0 else None
+            return Segment(ROW_STEPS) if left[seed] >= 0 else None
 
         start = time.perf_counter()
-        for _ in self.fleet.run(next_order):
+        for _ in self.pool.run(next_segment):
             pass
-        return self.seeds * chunks * CHUNK / (time.perf_counter() - start)
+        return self.seeds * segments * ROW_STEPS / (time.perf_counter() - start)
 
 
 def sb3(threads: int, steps: int) -> float:
@@ -135,9 +127,9 @@ def seconds_to_first_step(folder: Path) -> float:
 
 def measure(rounds: int, sb3_steps: int) -> dict[str, list[float]]:
     """Every program once per round."""
-    one, twenty = Upright("fused", seeds=1, chunks=20), Upright("fused", seeds=20, chunks=10)
-    # The stepwise driver, on Gymnasium's own CartPole-v1 as the peer.
-    stepwise, stepwise_twenty = Upright("stepwise", 1, chunks=8), Upright("stepwise", 20, chunks=1)
+    one, twenty = Upright("compiled", 1, segments=20), Upright("compiled", 20, segments=10)
+    # On Gymnasium's own CartPole-v1, as the peer.
+    hosted, hosted_twenty = Upright("hosted", 1, segments=8), Upright("hosted", 20, segments=1)
     command = Path(sys.executable).parent / "upright"
     samples: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -148,10 +140,10 @@ def measure(rounds: int, sb3_steps: int) -> dict[str, list[float]]:
             measurements = {
                 "sb3, 1 thread [steps/s]": lambda: sb3(1, sb3_steps),
                 "upright, 1 seed [steps/s]": one.steps_per_second,
-                "upright stepwise, 1 seed [steps/s]": stepwise.steps_per_second,
+                "upright hosted, 1 seed [steps/s]": hosted.steps_per_second,
                 "sb3, 2 threads [steps/s]": lambda: sb3(2, sb3_steps),
                 "upright, 20 seeds [steps/s]": twenty.steps_per_second,
-                "upright stepwise, 20 seeds [steps/s]": stepwise_twenty.steps_per_second,
+                "upright hosted, 20 seeds [steps/s]": hosted_twenty.steps_per_second,
                 "Learner.act, median [us]": act_microseconds,
                 "upright --help [s]": lambda: seconds(command, "--help"),
                 "import upright, load a policy [s]": lambda: seconds(sys.executable, "-c", load),
@@ -180,10 +172,8 @@ def act_microseconds() -> float:
 
 def _policy_loader(folder: Path) -> str:
     """A program that loads a policy, as a robot would."""
-    import jax
-
     spec = make_task("CartPole-v1").spec
-    policy = WORKLOAD.to_policy(WORKLOAD.init(jax.random.key(0), spec), spec, {})
+    policy = WORKLOAD.to_policy(WORKLOAD.init(jax.random.key(0), spec), spec)
     policy.save(folder / "policy.safetensors")
     return f"import upright; upright.load_policy({str(folder / 'policy.safetensors')!r})"
 
@@ -197,10 +187,10 @@ def ratios(medians: dict[str, float]) -> dict[str, float]:
         "20 seeds, times Stable-Baselines3": twenty / peer,
         "20 seeds, time in times of one": 20 * one / twenty,
         "Gymnasium's environment: one seed, times Stable-Baselines3": (
-            medians["upright stepwise, 1 seed [steps/s]"] / peer
+            medians["upright hosted, 1 seed [steps/s]"] / peer
         ),
         "Gymnasium's environment: 20 seeds, times Stable-Baselines3": (
-            medians["upright stepwise, 20 seeds [steps/s]"] / peer
+            medians["upright hosted, 20 seeds [steps/s]"] / peer
         ),
     }
     return {**derived, **{name: medians[name] for name in BARS if name in medians}}
@@ -213,7 +203,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     arguments = parser.parse_args()
 
-    engine.prepare()
+    jit.prepare()
     samples = measure(arguments.rounds, arguments.sb3_steps)
     medians = {name: statistics.median(values) for name, values in samples.items()}
     compared = ratios(medians)
@@ -222,7 +212,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "rounds": arguments.rounds,
         "load": os.getloadavg()[0],
-        **machine.describe(),
+        **asdict(describe_platform(jax.devices()[0].device_kind)),
         "medians": medians,
         "ratios": {name: round(value, 2) for name, value in compared.items()},
         "samples": samples,

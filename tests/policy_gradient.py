@@ -101,7 +101,7 @@ class PolicyGradient:
     def schedules(self, steps):
         return {}
 
-    def review(self, steps, episode_steps=0):
+    def review(self, steps, episode_steps=0.0):
         return review.findings(
             review.never_learns("ticks", self.ticks * self.environments - 1, steps)
         )

@@ -52,7 +52,7 @@ class Probe:
 class RewardOfAction(Probe):
     def reward(self, state, action):
         del state
-        return jnp.where(action == 1, 1.0, -1.0)
+        return jnp.where(action[0] == 1, 1.0, -1.0)
 
 
 @dataclass(frozen=True)

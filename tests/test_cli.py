@@ -281,7 +281,10 @@ def test_a_policy_for_another_task_is_refused(run, call, tmp_path):
     other.save(tmp_path / "other.safetensors")
     status, _, errors = call("evaluate", tmp_path / "other.safetensors")
     assert status == 2
-    assert "the policy has 4 observations and 2 actions; Acrobot-v1 has 6 and 3" in errors
+    assert (
+        "the policy has 4 observations and 2 actions; Acrobot-v1 has 6 observations and 3 actions"
+        in errors
+    )
 
 
 def test_a_reader_that_leaves_is_no_error(run):

@@ -126,9 +126,19 @@ def run(kind, agent, seeds, *segments, states=None):
     return results
 
 
-def assert_same(tree, other):
+def assert_same(tree, other, rounding=0.0):
+    """Bit for bit, or to a relative rounding of the numbers."""
     for (name, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b, jax.tree_util.keystr(name))
+        np.testing.assert_allclose(
+            a, b, rtol=rounding, atol=rounding / 10, err_msg=jax.tree_util.keystr(name)
+        )
+
+
+def rounding_of(agent):
+    """None for DQN. Another agent may be compiled otherwise by the two runners, and by the hosted
+    one for a single seed; then its last digits differ.
+    """
+    return 0.0 if isinstance(agent, DQN) else 1e-4
 
 
 WHOLE = Segment(STEPS, save=True)
@@ -142,9 +152,10 @@ def test_the_same_transitions_make_the_same_agent_in_both_runners(agent):
     assert compiled.log.ended.any()
     assert 0 < compiled.log.terminated.sum() < compiled.log.ended.sum(), "both ends are there"
     assert compiled.log.learned.any()
-    assert_same(compiled.state.agent, hosted.state.agent)
-    assert_same(compiled.state.memory, hosted.state.memory)
-    assert_same(compiled.log, hosted.log)
+    rounding = rounding_of(agent)
+    assert_same(compiled.state.agent, hosted.state.agent, rounding)
+    assert_same(compiled.state.memory, hosted.state.memory, rounding)
+    assert_same(compiled.log, hosted.log, rounding)
 
 
 @both
@@ -166,8 +177,9 @@ def test_interrupted_is_never_interrupted(kind, agent):
 def test_a_seed_alone_is_the_seed_in_company(kind, agent):
     alone = run(kind, agent, [3], WHOLE)[3]
     company = run(kind, agent, [1, 2, 3, 4, 5], WHOLE)
-    assert_same(company[3].state, alone.state)
-    assert_same(company[3].log, alone.log)
+    rounding = rounding_of(agent) if kind == "hosted" else 0.0
+    assert_same(company[3].state, alone.state, rounding)
+    assert_same(company[3].log, alone.log, rounding)
     assert len({leaf.tobytes() for r in company.values() for leaf in _first(r)}) == 5
 
 

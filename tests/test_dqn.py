@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from upright.agents.networks import MLP
-from upright.agents.replay import Transition
 
 from upright import UprightError
 from upright.agents.dqn import DQN, Noise
+from upright.memory.transition import Transition
+from upright.networks.mlp import MLP
 from upright.spec import Channel, Choice, Spec, Vector
 
 SPEC = Spec(
@@ -32,11 +32,19 @@ def state_of(agent, online, target):
 
 def batch_of(*rows):
     observation, action, reward, discount, following = map(jnp.array, zip(*rows, strict=True))
-    return Transition(observation[:, None], action, reward, discount, following[:, None])
+    ended = discount == 0
+    return Transition(observation[:, None], action, reward, discount, following[:, None], ended, ())
 
 
 def agent_of(**settings):
     return DQN(**{"hidden": (), "double": False, "scale_observations": False, **settings})
+
+
+def tick(*ended):
+    """Of environments whose episodes ended or did not."""
+    count = len(ended)
+    zeros = jnp.zeros(count)
+    return Transition(zeros[:, None], zeros, zeros, zeros, zeros[:, None], jnp.array(ended), ())
 
 
 ONLINE, TARGET = linear_q((1.0, -1.0)), linear_q((2.0, 3.0))
@@ -73,7 +81,7 @@ def test_termination_ends_the_bootstrap_and_truncation_does_not():
 def test_loss_is_the_mean_over_the_batch(loss, expected):
     agent = agent_of(gamma=0.9, loss=loss)
     batch = batch_of((1.0, 0, 1.0, 1.0, 2.0), (2.0, 1, -2.5, 0.0, 0.0))
-    _, metrics = agent.learn(state_of(agent, ONLINE, TARGET), batch)
+    _, metrics = agent.learn_batch(state_of(agent, ONLINE, TARGET), batch)
     np.testing.assert_allclose(metrics.loss, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics.q_mean, (1 - 2) / 2)
 
@@ -81,7 +89,7 @@ def test_loss_is_the_mean_over_the_batch(loss, expected):
 def test_the_first_step_of_adam_has_the_length_of_the_learning_rate():
     """m / sqrt(v) is the sign of the gradient then; the action not taken has none."""
     agent = agent_of(learning_rate=0.01)
-    state, _ = agent.learn(state_of(agent, ONLINE, TARGET), batch_of((1.0, 0, 5.0, 0.0, 0.0)))
+    state, _ = agent.learn_batch(state_of(agent, ONLINE, TARGET), batch_of((1.0, 0, 5.0, 0.0, 0.0)))
     np.testing.assert_allclose(state.params.layers[0].weight, [[1.01, -1.0]], rtol=1e-6)
     np.testing.assert_allclose(state.params.layers[0].bias, [0.01, 0.0], rtol=1e-5)
 
@@ -91,16 +99,18 @@ def test_a_long_gradient_is_scaled_down_to_the_largest_norm():
     agent = agent_of(max_gradient_norm=0.5)
     # Q = 0.75 (slope) * 4/3 - 1 = 0; error -5; gradient: -10 * (4/3, 1), of length 16.67
     online = linear_q((0.75, 0.0), (-1.0, 0.0))
-    state, _ = agent.learn(state_of(agent, online, TARGET), batch_of((4 / 3, 0, 5.0, 0.0, 0.0)))
+    state, _ = agent.learn_batch(
+        state_of(agent, online, TARGET), batch_of((4 / 3, 0, 5.0, 0.0, 0.0))
+    )
     moments = jax.tree.leaves(state.optimizer)
     first = [np.asarray(leaf).ravel()[0] for leaf in moments if np.asarray(leaf).min() < 0]
     np.testing.assert_allclose(sorted(first), [-0.1 * 0.4, -0.1 * 0.3], rtol=1e-5)
 
 
 def test_polyak_mixes_a_share_of_the_online_network_into_the_target():
-    agent = agent_of(target_update="polyak", target_rate=0.25)
+    agent = agent_of(target_update="polyak", tau=0.25)
     before = state_of(agent, ONLINE, TARGET)
-    state, _ = agent.learn(before, batch_of((1.0, 0, 1.0, 0.0, 0.0)))
+    state, _ = agent.learn_batch(before, batch_of((1.0, 0, 1.0, 0.0, 0.0)))
     expected = jax.tree.map(lambda p, t: 0.75 * t + 0.25 * p, state.params, TARGET)
     jax.tree.map(np.testing.assert_allclose, state.target_params, expected)
 
@@ -110,7 +120,7 @@ def test_target_follows_after_the_first_episode_and_then_every_interval():
     state = state_of(agent, ONLINE, TARGET)
     copied = []
     for ended in (False, True, True, True, False, True):
-        state = agent.advance(state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(ended))
+        state = agent.count(state._replace(target_params=TARGET), tick(ended))
         copied.append(bool(state.target_params.layers[0].weight[0, 0] == 1.0))
     assert copied == [False, True, False, False, False, True]
     assert (int(state.steps), int(state.episodes)) == (6, 4)
@@ -121,7 +131,7 @@ def test_target_follows_every_so_many_steps():
     state = state_of(agent, ONLINE, TARGET)
     copied = []
     for _ in range(4):
-        state = agent.advance(state._replace(target_params=TARGET), jnp.zeros(1), jnp.array(False))
+        state = agent.count(state._replace(target_params=TARGET), tick(False))
         copied.append(bool(state.target_params.layers[0].weight[0, 0] == 1.0))
     assert copied == [False, True, False, True]
 
@@ -133,8 +143,10 @@ def test_epsilon_decides_between_chance_and_the_greatest_value():
         [agent.epsilon(np.int32(steps)) for steps in (0, 1, 4, 9)], [0.5, 0.4, 0.1, 0.1]
     )
     for explore, expected in ((0.49, 1), (0.5, 0)):  # greedy at x = 1 is action 0
-        noise = Noise(jnp.array(explore), jnp.array(1))
-        assert int(agent.act(state, jnp.array([1.0]), noise)) == expected
+        noise = Noise(jnp.array([explore]), jnp.array([1]))
+        q = agent.outputs(state, jnp.array([[1.0]]))
+        action, extras = agent.select(q, noise, jnp.int32(0))
+        assert (action.tolist(), extras) == ([expected], ())
 
 
 def test_learning_rate_decays_linearly():
@@ -161,9 +173,9 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
         ("gamma", float("nan")),
         ("learning_rate", 0.0),
         ("learning_rate", float("inf")),
-        ("target_rate", 0.0),
+        ("tau", 0.0),
         ("epsilon_end", -0.1),
-        ("warmup_steps", -1),
+        ("learning_starts", -1),
         ("gradient_steps", 0),
         ("max_gradient_norm", -1.0),
     ],

@@ -8,7 +8,7 @@ import pytest
 from probes import AlwaysOne
 
 import upright
-from upright.errors import UprightWarning
+from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS, native
 from upright.figures import video
 from upright.policy import Policy, Provenance
@@ -88,6 +88,13 @@ def test_a_continuous_policy_moves_by_what_it_says(register):
     evaluation = upright.evaluate(policy, episodes=1)
     assert evaluation.returns.tolist() == [3.5]
     assert evaluation.lengths.tolist() == [3]
+
+
+def test_a_continuous_policy_is_not_for_an_environment_with_a_choice(register):
+    register(lambda: Line(gym.spaces.Discrete(1)))
+    text = "1 continuous action; Line-v0 has 1 observation and 1 action$"
+    with pytest.raises(UprightError, match=text):
+        upright.evaluate(linear("Line-v0", MOVES, [1], [0.5]), episodes=1)
 
 
 def test_a_video_of_an_episode_without_an_end_stops(register, tmp_path, monkeypatch):

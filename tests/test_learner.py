@@ -15,7 +15,7 @@ import upright
 from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector
 from upright.tasks.catalogue import make_task
 
-QUICK = DQN(hidden=(16,), batch_size=8, warmup_steps=20, epsilon_decay_steps=200)
+QUICK = DQN(hidden=(16,), batch_size=8, learning_starts=20, epsilon_decay_steps=200)
 EXAMPLE = Path(__file__).parent.parent / "examples" / "loop_50hz.py"
 
 
@@ -42,11 +42,11 @@ def drive(learner, cycles, rng, learn=True):
     return actions
 
 
-def test_it_is_what_the_stepwise_driver_does(tmp_path):
+def test_it_is_what_the_hosted_runner_does(tmp_path):
     """Episodes of Gymnasium, told to a learner step by step, make the same policy as `train`."""
     run = upright.train(
         "CartPole-v1",
-        driver="stepwise",
+        runner="hosted",
         agent=QUICK,
         seeds="5,",
         steps=600,
@@ -60,14 +60,14 @@ def test_it_is_what_the_stepwise_driver_does(tmp_path):
         observation, _ = env.reset(seed=reset_seed)
         ended = False
         while not ended and learner.steps < 600:
-            action = learner.act(observation)
+            action = learner.spec.action.values.index(learner.act(observation))
             observation, reward, terminated, truncated, _ = env.step(action)
             learner.observe(float(reward), observation, terminated, truncated)
             learner.learn()
             ended = terminated or truncated
         if learner.steps == 600:
             break
-    last = upright.load_policy(run.path / "policies" / "seed-05-last.safetensors")
+    last = upright.load_policy(run.path / "seeds" / "05" / "last.safetensors")
     probes = np.random.default_rng(0).normal(size=(50, 4))
     # In other rounding: here the next action is NumPy's, there the compiled program's.
     np.testing.assert_allclose(
@@ -111,9 +111,9 @@ def test_the_loop_may_read_its_sensors_into_one_array():
         learner.act(sensors)
         sensors[:] = cycle + 1
         learner.observe(0.0, sensors, False)
-    rows = np.asarray(learner._replay.stored(0).rows)
+    rows = np.asarray(learner._memory.stored(0).rows)
     assert np.array_equal(rows[:, 0], np.arange(10))  # observation
-    assert np.array_equal(rows[:, 4], np.arange(10) + 1)  # next observation
+    assert np.array_equal(rows[:, 7], np.arange(10) + 1)  # next observation
 
 
 def test_learning_waits_for_the_warm_up_and_for_data():

@@ -5,27 +5,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import AlwaysOne, Probe, RewardOfAction
-from upright.training.fused import Fused
 
 import upright
 from upright.agents.dqn import DQN
+from upright.runners.compiled import Compiled
 
 SETTINGS = {
     "hidden": (16,),
     "learning_rate": 3e-3,
     "batch_size": 16,
-    "warmup_steps": 50,
+    "learning_starts": 50,
     "epsilon_end": 1.0,  # every action is seen
-    "target_rate": 0.1,
+    "tau": 0.1,
 }
 
 
 def learned_values(probe, observations, steps=1500, **settings):
     """Q [observation, action] after some training on a probe."""
     agent = DQN(**{**SETTINGS, **settings})
-    driver = Fused(probe, agent, chunk=steps, evaluation_episodes=1)
-    carry = driver.init(jax.random.key(0))
-    advance = jax.jit(driver.advance)
+    compiled = Compiled(probe, agent, most_steps=steps, evaluation_episodes=1)
+    carry = compiled.init(jax.random.key(0))
+    advance = jax.jit(compiled.advance)
     carry, taken, _ = advance(carry, jnp.int32(steps), jnp.int32(2**31 - 1))
     assert int(taken) == steps
     policy = agent.to_policy(carry.agent, probe.spec)

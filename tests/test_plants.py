@@ -223,6 +223,29 @@ def test_a_swing_up_starts_hanging_and_ends_off_the_track():
     assert outside.terminated
 
 
+def test_a_controller_swings_the_pole_up_and_keeps_the_cart_on_its_track():
+    """Energy shaping (Astrom, Furuta 2000), then state feedback: the task can be done."""
+    task = make_task("CartPoleSwingUp-v0")
+    state, step, total = task.reset(jax.random.key(0)), jax.jit(task.step), 0.0
+    for _ in range(task.episode_steps):
+        position, velocity, angle, rate = np.asarray(state.x, np.float64)
+        lean = (angle + np.pi) % (2 * np.pi) - np.pi
+        if abs(lean) < 0.4 and abs(rate) < 4:
+            force = position + 2 * velocity + 40 * lean + 8 * rate
+        else:
+            # Of the pole about its hinge, 0 at rest upright; moment of inertia 4/3 m l^2.
+            energy = 0.1 * 0.25 * 4 / 3 * rate**2 / 2 + 0.1 * 9.8 * 0.5 * (np.cos(angle) - 1)
+            push = np.clip(60 * energy * rate * np.cos(angle), -6, 6)
+            force = push - 4 * position - 2 * velocity
+        action = task.spec.action.physical(np.array([force], np.float32))
+        state, timestep = step(state, action)
+        total += float(timestep.reward)
+        assert not timestep.terminated
+    assert timestep.truncated
+    assert timestep.observation[2] > 0.999  # cosine of the angle
+    assert total > 350
+
+
 def test_a_swinging_pole_keeps_its_energy():
     """Without a force, 10 s from the horizontal: the potential energy of the same height again."""
     task = replace(make_task("CartPoleSwingUp-v0"), position_limit=100.0)

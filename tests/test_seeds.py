@@ -4,33 +4,36 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from upright.training.fleet import Fleet, Order
-from upright.training.fused import Fused
-from upright.training.fused_crew import FusedDriver
 
 from upright import UprightError
 from upright.agents.dqn import DQN
+from upright.runners.compiled import Compiled
+from upright.runners.compiled_seeds import CompiledRunner
+from upright.runners.runner import NO_LIMIT, Segment
 from upright.tasks.catalogue import make_task
 from upright.training.seeds import check_seeds, parse_seeds
 
-SETTINGS = DQN(hidden=(32, 32), warmup_steps=50, epsilon_end=0.1, epsilon_decay_steps=400)
+SETTINGS = DQN(hidden=(32, 32), learning_starts=50, epsilon_end=0.1, epsilon_decay_steps=400)
 
 
-def fleet_results(seeds, chunks=(300, 300), vectorise=None, episodes=2**31 - 1):
-    """The last result of every seed, and its whole log."""
-    driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
-    orders = {seed: [Order(steps, episodes, evaluate=True) for steps in chunks] for seed in seeds}
+COMPILED = Compiled(make_task("CartPole-v1"), SETTINGS, most_steps=1000, evaluation_episodes=4)
+
+
+def trained(seeds, segments=(300, 300), vectorise=None, episodes=NO_LIMIT):
+    """The last result of every seed, and its whole log, packed."""
     logs, last = {seed: [] for seed in seeds}, {}
-    crews = FusedDriver(driver, vectorise).crews(tuple(seeds), None, lambda steps: False)
-    with Fleet(crews) as fleet:
-        for result in fleet.run(lambda seed: orders[seed].pop(0) if orders[seed] else None):
-            logs[result.seed].append(result.log)
-            last[result.seed] = result
+    for group in CompiledRunner(COMPILED, vectorise).start(tuple(seeds), {}):
+        for steps in segments:
+            segment = Segment(steps, episodes, evaluate=True, save=True)
+            for result in group.run(dict.fromkeys(group.seeds, segment)):
+                logs[result.seed].append(result.log.pack())
+                last[result.seed] = result
     return last, {seed: np.concatenate(log) for seed, log in logs.items()}
 
 
@@ -40,18 +43,18 @@ def digest(agent):
 
 
 def test_a_seed_alone_is_bit_for_bit_the_seed_among_eight():
-    alone, log_alone = fleet_results([7])
-    among, log_among = fleet_results(range(8))
-    assert digest(alone[7].agent) == digest(among[7].agent)
+    alone, log_alone = trained([7])
+    among, log_among = trained(range(8))
+    assert digest(alone[7].state.agent) == digest(among[7].state.agent)
     assert np.array_equal(log_alone[7], log_among[7])
     assert np.array_equal(alone[7].returns, among[7].returns)
-    assert len({digest(result.agent) for result in among.values()}) == 8
+    assert len({digest(result.state.agent) for result in among.values()}) == 8
 
 
-def test_the_length_of_the_chunks_does_not_matter():
-    whole, log_whole = fleet_results([3], chunks=(600,))
-    parts, log_parts = fleet_results([3], chunks=(1, 299, 0, 200, 100))
-    assert digest(whole[3].agent) == digest(parts[3].agent)
+def test_the_length_of_the_segments_does_not_matter():
+    whole, log_whole = trained([3], segments=(600,))
+    parts, log_parts = trained([3], segments=(1, 299, 0, 200, 100))
+    assert digest(whole[3].state.agent) == digest(parts[3].state.agent)
     assert np.array_equal(log_whole[3], log_parts[3])
 
 
@@ -63,7 +66,7 @@ def test_the_number_of_cores_does_not_matter():
     program = (
         "import os, sys, test_seeds;"
         "os.sched_setaffinity(0, set(list(os.sched_getaffinity(0))[: int(sys.argv[1])]));"
-        "print(test_seeds.digest(test_seeds.fleet_results([7, 8])[0][7].agent))"
+        "print(test_seeds.digest(test_seeds.trained([7, 8])[0][7].state.agent))"
     )
     command = [sys.executable, "-c", program]
     digests = {
@@ -75,14 +78,16 @@ def test_the_number_of_cores_does_not_matter():
     assert len(digests) == 1
 
 
-def test_a_vectorised_fleet_learns_the_same():
+def test_vectorised_seeds_learn_the_same():
     """In other rounding: batched products add in another order, so only the beginning is equal."""
-    threads, log_threads = fleet_results([4, 5], chunks=(60,), vectorise=False)
-    batched, log_batched = fleet_results([4, 5], chunks=(60,), vectorise=True)
+    threads, log_threads = trained([4, 5], segments=(60,), vectorise=False)
+    batched, log_batched = trained([4, 5], segments=(60,), vectorise=True)
     for seed in (4, 5):
         np.testing.assert_allclose(log_threads[seed], log_batched[seed], rtol=1e-3, atol=1e-4)
         for a, b in zip(
-            jax.tree.leaves(threads[seed].agent), jax.tree.leaves(batched[seed].agent), strict=True
+            jax.tree.leaves(threads[seed].state.agent),
+            jax.tree.leaves(batched[seed].state.agent),
+            strict=True,
         ):
             np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
@@ -90,7 +95,7 @@ def test_a_vectorised_fleet_learns_the_same():
 @pytest.mark.parametrize("vectorise", [False, True])
 def test_a_seed_stops_with_its_last_episode(vectorise):
     """In the step that ends it, whatever the others still have to do."""
-    _, logs = fleet_results([0, 1, 2], chunks=(300, 300), vectorise=vectorise, episodes=5)
+    _, logs = trained([0, 1, 2], segments=(300, 300), vectorise=vectorise, episodes=5)
     for log in logs.values():
         assert log[:, 0].sum() == 5
         assert log[-1, 0] == 1
@@ -99,15 +104,15 @@ def test_a_seed_stops_with_its_last_episode(vectorise):
 
 def test_no_random_number_is_used_twice():
     """Neither by two steps, nor by two seeds, nor for two purposes, nor by the evaluation."""
-    driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=100, evaluation_episodes=50)
-    carries = [driver.init(jax.random.key(seed)) for seed in (0, 1)]
-    draws = [driver.draw(carry.key, jnp.int32(t)) for carry in carries for t in range(50)]
+    compiled = replace(COMPILED, most_steps=100, evaluation_episodes=50)
+    carries = [compiled.init(jax.random.key(seed)) for seed in (0, 1)]
+    draws = [compiled.draw(carry.key, jnp.int32(t)) for carry in carries for t in range(50)]
     # 6,400 numbers of 32 bits: two alike by chance once in 200 such tests; this one is fixed.
-    bits = np.concatenate([np.ravel(draw.replay) for draw in draws])
+    bits = np.concatenate([np.ravel(draw.memory) for draw in draws])
     assert len(np.unique(bits)) == len(bits)
-    assert len({float(draw.act.explore) for draw in draws}) == 100
-    starts = [*(draw.reset.x for draw in draws), *(carry.environment.x for carry in carries)]
-    starts += list(jax.vmap(driver.task.reset)(driver.evaluation_keys()).x)
+    assert len({float(draw.agent.explore[0]) for draw in draws}) == 100
+    starts = [*(draw.reset.x[0] for draw in draws), *(c.environment.x[0] for c in carries)]
+    starts += list(jax.vmap(compiled.task.reset)(compiled.evaluation_keys()).x)
     assert len({np.asarray(start).tobytes() for start in starts}) == 100 + 2 + 50
 
 
@@ -147,16 +152,14 @@ def test_a_sequence_of_seeds_is_checked_too():
         check_seeds([1, 1])
 
 
-def test_each_seed_of_a_vectorised_crew_does_what_it_was_ordered():
+def test_each_seed_of_a_vectorised_group_does_what_it_was_asked():
     """Also where the seeds are at different steps, as after a budget of episodes."""
-    driver = Fused(make_task("CartPole-v1"), SETTINGS, chunk=1000, evaluation_episodes=4)
-    (crew,) = FusedDriver(driver, vectorise=True).crews((0, 1, 2), None, lambda steps: False)
-    no_limit = 2**31 - 1
-    orders = {0: Order(10, no_limit, evaluate=True), 1: Order(30, no_limit, evaluate=False)}
-    first, second = crew.work(orders)
-    assert (len(first.log), first.returns.shape) == (10, (4,))
-    assert (len(second.log), second.returns) == (30, None)
-    assert [int(state.agent.steps) for state in crew.states().values()] == [10, 30, 0]
-    (ended,) = crew.work({1: Order(900, 3, evaluate=True)})
-    assert 0 < len(ended.log) < 900
-    assert ended.returns is None, "an evaluation belongs to the step that was ordered"
+    (group,) = CompiledRunner(COMPILED, vectorise=True).start((0, 1, 2), {})
+    first, second = group.run({0: Segment(10, evaluate=True), 1: Segment(30)})
+    assert (len(first.log.ended), first.returns.shape) == (10, (4,))
+    assert (len(second.log.ended), second.returns) == (30, None)
+    saved = group.run(dict.fromkeys((0, 1, 2), Segment(0, save=True)))
+    assert [int(result.state.steps) for result in saved] == [10, 30, 0]
+    (ended,) = group.run({1: Segment(900, episodes=3, evaluate=True)})
+    assert 0 < len(ended.log.ended) < 900
+    assert ended.returns is None, "an evaluation belongs to the step that was asked for"

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from upright import Channel, Choice, Continuous, Mirror, Spec, UprightError, Vector
+from upright import DQN, Channel, Choice, Continuous, Mirror, Spec, UprightError, Vector
+from upright.tasks.catalogue import NAMES, make_task
 
 ANGLE = Channel("angle", "rad", minimum=-math.pi, maximum=math.pi, terminates_above=1.5)
 RATE = Channel("rate", "rad/s", scale=None)
@@ -70,6 +71,13 @@ def test_a_mirror_changes_signs_and_places(arrays):
     np.testing.assert_array_equal(arms.index(arrays.asarray([0, 1, 1])), [1, 0, 0])
 
 
+def test_opposites_are_found_where_every_value_has_one():
+    assert CHOICE.opposites() == (2, 1, 0)
+    assert Choice("torque", "N m", (1.0, -1.0)).opposites() == (1, 0)
+    assert Choice("torque", "N m", (0.0, 1.0)).opposites() is None
+    assert Choice("torque", "N m", (1.0, 1.0, -1.0, -1.0)).opposites() is None
+
+
 def test_a_mirror_without_an_order_leaves_choices_as_they_are():
     assert Mirror((1, -1)).index(2) == 2
 
@@ -124,3 +132,14 @@ def test_a_mirror_without_an_order_leaves_choices_as_they_are():
 def test_what_cannot_be_is_refused_in_one_line(make, message):
     with pytest.raises(UprightError, match=rf"^[^\n]*{message}[^\n]*$"):
         make()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dqn_refuses_a_continuous_action_with_the_way_out(name):
+    spec = make_task(name).spec
+    if isinstance(spec.action, Choice):
+        DQN().fits(spec)
+        return
+    with pytest.raises(UprightError, match=r"^[^\n]*as PendulumDiscrete-v1 has[^\n]*$") as told:
+        DQN().fits(spec)
+    assert f"{name} has a continuous action ({spec.action.channels[0].name})" in str(told.value)

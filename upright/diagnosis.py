@@ -104,7 +104,7 @@ def doctor(
     if gamma := getattr(settings, "gamma", None):
         findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
-    reviewed = settings.review(budget, int(played.lengths.max()))
+    reviewed = settings.review(budget, float(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
     watch("timing the learner", 0.0)
     findings += _timed(config, settings, RANDOM_STEPS / played.seconds, budget)

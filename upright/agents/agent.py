@@ -84,7 +84,7 @@ class Agent(Protocol):
         """What follows from the number of steps alone: columns of learning.csv."""
         ...
 
-    def review(self, steps: float, episode_steps: float = 0) -> list[Finding]:
+    def review(self, steps: float, episode_steps: float = 0.0) -> list[Finding]:
         """What is to be said of these settings for a budget of so many steps.
 
         `episode_steps`: longest episode that was seen. A finding with severity "problem" means that

@@ -233,7 +233,7 @@ class DQN:
         now = np.float32(steps)
         return {"epsilon": float(self.epsilon(now)), "learning_rate": float(self.rate(now))}
 
-    def review(self, steps: float, episode_steps: float = 0) -> list[Finding]:
+    def review(self, steps: float, episode_steps: float = 0.0) -> list[Finding]:
         """Schedules against the budget, the replay against an episode."""
         return review.findings(
             review.never_learns("learning_starts", self.learning_starts, steps),

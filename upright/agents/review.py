@@ -10,7 +10,7 @@ def findings(*found: Finding | None) -> list[Finding]:
     return [finding for finding in found if finding]
 
 
-def never_learns(name: str, learning_starts: int, steps: float) -> Finding | None:
+def never_learns(name: str, learning_starts: int, steps: int | float) -> Finding | None:
     """The budget ends before the first learning."""
     if learning_starts < steps:
         return None
@@ -23,7 +23,7 @@ def never_learns(name: str, learning_starts: int, steps: float) -> Finding | Non
 
 
 def unfinished(
-    name: str, start: float, end: float, decay_steps: int, steps: float
+    name: str, start: float, end: float, decay_steps: int, steps: int | float
 ) -> Finding | None:
     """A linear schedule of a setting that is still under way when the budget ends."""
     if decay_steps <= steps or start == end:
@@ -38,7 +38,7 @@ def unfinished(
     )
 
 
-def short_memory(name: str, capacity: int, episode_steps: float) -> Finding | None:
+def short_memory(name: str, capacity: int, episode_steps: int | float) -> Finding | None:
     """What is kept is less than an episode."""
     if capacity >= episode_steps:
         return None

@@ -20,7 +20,7 @@ Observation = NDArray[np.float32]
 
 
 class SpacesError(UprightError):
-    """The task exists, but its observations or actions are not for the agent."""
+    """The task exists, but its observations or actions are not for agents."""
 
     def __init__(self, task: str, seen: str, fix: str):
         super().__init__(f"task {task!r}: {seen}; {fix}")
@@ -166,10 +166,10 @@ def _actions(
         )
     if isinstance(wanted, Choice) and space.shape == (1,):
         return wanted, list(np.array(wanted.values, space.dtype)[:, None])
-    if not space.is_bounded():
+    if not space.is_bounded() or not (space.low < space.high).all():
         raise SpacesError(
             task,
-            f"its action {space} has no finite bounds",
+            f"its action {space} is not between two finite bounds",
             "give it some with gymnasium.wrappers.TransformAction where the environment is"
             " registered",
         )

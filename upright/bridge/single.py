@@ -84,7 +84,8 @@ class NativeEnv(gym.Env[NDArray[Any], Any]):
             return self._spec.action.physical(action)
         action, count = np.asarray(action, np.float32), self._spec.action.count
         if action.shape != (count,) or not np.isfinite(action).all():
-            raise UprightError(f"action is {action.tolist()}; it must be {count} finite numbers")
+            numbers = "a finite number" if count == 1 else f"{count} finite numbers"
+            raise UprightError(f"action is {action.tolist()}; it must be an array of {numbers}")
         return self._spec.action.physical(action)
 
     def render(self) -> Any:

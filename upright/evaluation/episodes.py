@@ -214,5 +214,6 @@ def make_env(
 
 
 def _shape(observations: int, action: Choice | Continuous) -> str:
-    kind = "actions to choose from" if isinstance(action, Choice) else "continuous actions"
-    return f"{observations} observations and {action.count} {kind}"
+    kind = "action" if isinstance(action, Choice) else "continuous action"
+    counts = (observations, "observation"), (action.count, kind)
+    return " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)

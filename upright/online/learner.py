@@ -86,10 +86,9 @@ class Learner:
         outputs = self._policy.outputs(x)[None]
         action, extras = self.agent.select(outputs, self._noise(), np.float32(self.steps))
         self._acted = _Acted(x[None], np.asarray(action, self._like.action.dtype), extras)
-        physical = self.spec.action.physical(self._acted.action[0])
         if isinstance(self.spec.action, Choice):
             return self.spec.action.values[int(self._acted.action[0])]
-        return physical
+        return self.spec.action.physical(self._acted.action[0])
 
     def observe(
         self,
@@ -108,12 +107,12 @@ class Learner:
         Raises UprightError, and notes nothing, if a number is not finite, a shape is wrong, the
         action is outside of its bounds, or there was none.
         """
-        if self._acted is None:
+        acted = self._acted
+        if acted is None:
             raise UprightError("observe without an action before it; call act first")
         x = self._checked(next_observation)
         if not np.isfinite(reward):
             raise UprightError(f"reward is not finite: {reward}")
-        acted = self._acted
         if action is not None:
             acted = acted._replace(action=self._carried_out(action))
         self._count()
@@ -127,8 +126,9 @@ class Learner:
             ended=np.array([bool(terminated or truncated)]),
             extras=acted.extras,
         )
-        self._observed = self._row.pack(transition)
-        self._memory.add(self._observed[None])
+        row = self._row.pack(transition)
+        self._memory.add(row[None])
+        self._observed = row
         self._acted = None
         self.steps += 1
         if self.steps % _BLOCK == 0:
@@ -145,9 +145,8 @@ class Learner:
         metrics = None
         if self._rules.due(self.steps):
             drawn = self._programs.randomness(self._run, np.int32(calls))
-            one = jax.tree.map(lambda x: np.asarray(x)[None, None], drawn.memory)
-            sampled = self._memory.sample(one, 0)
-            sampled = jax.tree.map(lambda x: x[0], sampled)
+            one_tick = jax.tree.map(lambda x: np.asarray(x)[None, None], drawn.memory)
+            sampled = jax.tree.map(lambda x: x[0], self._memory.sample(one_tick, 0))
             self._state, learned = self._programs.learn(self._state, sampled, drawn.agent)
             metrics = type(learned)(*map(float, learned))
             if not np.isfinite(metrics).all():

@@ -74,7 +74,7 @@ class MountainCarTask(Parameters):
         return state, TimeStep(state.x, -jnp.ones_like(state.x[0]), reached, truncated)
 
     def _move(self, state: State, push: Float[Array, " 1"]) -> tuple[State, Bool[Array, ""]]:
-        """One step with an acceleration by the motor [m/step^2]; whether it reaches the flag."""
+        """One step with this acceleration [m/step^2]; and whether the flag is reached."""
         position, velocity = integrators.semi_implicit_euler(
             mountain_car.dynamics, state.x, push, self.plant, 1.0, self.speed_limit
         )

@@ -89,22 +89,7 @@ def train(
     if join and out is None:
         raise UprightError("join needs the run to join; give its folder with --out")
     path = Path(out) if out is not None else _default_folder(config)
-    watch = watch or (lambda status: None)
-    with _running(watch) as interrupt:
-        ready = make_runner(config, render)
-        noticed = _review(config, ready)
-        if join:
-            _check_same(path, config, ready)
-            opened = RunWriter.join(path, config.seeds)
-        else:
-            opened = RunWriter.create(path, _describe(config, ready, noticed))
-        with opened as run:
-            for text in noticed:
-                warnings.warn(text, UprightWarning, stacklevel=2)
-            parts = [SeedRun(config, run, writer) for writer in run.seeds.values()]
-            for seed in parts:
-                seed.begin()
-            Trainer(config, ready, run, parts, interrupt, watch).train({})
+    _train(config, path, join, render, watch or (lambda status: None))
     return Run(path)
 
 
@@ -159,6 +144,27 @@ def resume(
         writer.refresh_best()
         Trainer(config, ready, writer, list(found), interrupt, watch).train(states)
     return Run(path)
+
+
+def _train(
+    config: Config, path: Path, join: bool, render: Literal["human"] | None, watch: Watch
+) -> None:
+    """In a new run, or as more seeds of one."""
+    with _running(watch) as interrupt:
+        ready = make_runner(config, render)
+        noticed = _review(config, ready)
+        if join:
+            _check_same(path, config, ready)
+            opened = RunWriter.join(path, config.seeds)
+        else:
+            opened = RunWriter.create(path, _describe(config, ready, noticed))
+        with opened as run:
+            for text in noticed:
+                warnings.warn(text, UprightWarning, stacklevel=4)
+            parts = [SeedRun(config, run, writer) for writer in run.seeds.values()]
+            for seed in parts:
+                seed.begin()
+            Trainer(config, ready, run, parts, interrupt, watch).train({})
 
 
 def _read_checkpoints(seeds: list[SeedRun], template: Any) -> dict[SeedRun, Checkpoint | None]:
@@ -218,7 +224,7 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 def _review(config: Config, runner: Runner) -> list[str]:
     """What is worth a warning. Raises UprightError where nothing would be learned."""
     longest = runner.spec.episode_steps
-    budget = config.steps or (config.episodes or 0) * (longest or float("inf"))
+    budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
     findings = config.agent.review(budget)
     for finding in findings:
         if finding.severity == "problem":

@@ -1,4 +1,4 @@
-"""The stepwise driver: agents in any Gymnasium environment."""
+"""The hosted runner: agents in any Gymnasium environment."""
 
 import os
 import re
@@ -10,17 +10,18 @@ import gymnasium as gym
 import jax
 import numpy as np
 import pytest
-from walks import Counting, Walk, files, states
+from walks import Counting, Walk, files, outcomes, states
 
 import upright
 from upright import DQN, Run, UprightError
+from upright.runs.folder import policy_path, seed_folder
 from upright.tasks.catalogue import make_task
 
 QUICK = DQN(
     hidden=(8,),
     batch_size=8,
     replay_size=600,
-    warmup_steps=50,
+    learning_starts=50,
     gradient_steps=1,
     epsilon_decay_steps=200,
 )
@@ -44,14 +45,14 @@ def register(monkeypatch):
 
 @pytest.fixture
 def walk(monkeypatch):
-    """Walks numbered from 1 on, and one crew for all seeds."""
+    """Walks numbered from 1 on, and one group for all seeds."""
     monkeypatch.setattr(Walk, "made", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     return monkeypatch
 
 
 class Recorded(gym.Env):
-    """Plays back what a fused run has stored, and expects its actions."""
+    """Plays back what a compiled run has stored, and expects its actions."""
 
     action_space = gym.spaces.Discrete(2)
 
@@ -60,8 +61,8 @@ class Recorded(gym.Env):
         self.observation_space = gym.spaces.Box(-scales, scales)
         self.action_space = gym.spaces.Discrete(count)
         size = len(scales)
-        self.observations, self.nexts = rows[:, :size], rows[:, size : 2 * size]
-        self.actions, self.rewards, self.discounts = rows[:, 2 * size :].T
+        self.observations, self.nexts = rows[:, :size], rows[:, size + 3 : -1]
+        self.actions, self.rewards, self.discounts = rows[:, size : size + 3].T
         self.ends = ends
         self.time, self.plays = 0, False
 
@@ -95,27 +96,27 @@ class Recorded(gym.Env):
         ("PendulumDiscrete-v1", {"gradient_steps": 1}),  # its episodes end by their time limit
     ],
 )
-def test_the_same_transitions_give_the_same_agent_through_both_drivers(
+def test_the_same_transitions_give_the_same_agent_through_both_runners(
     tmp_path, register, monkeypatch, task, changes
 ):
     agent = replace(QUICK, **changes)
-    fused = train(task, tmp_path / "fused", agent=agent, steps=420)
-    expected = states(fused)[5]
+    compiled = train(task, tmp_path / "compiled", agent=agent, steps=420)
+    expected = states(compiled)[5]
     spec = make_task(task).spec
-    ends = np.isin(np.arange(1, 421), fused.table("episodes")["step"])
+    ends = np.isin(np.arange(1, 421), compiled.table("episodes")["step"])
     assert ends.any()
     monkeypatch.setattr(Recorded, "begun", False, raising=False)
 
     def make():
-        rows = np.asarray(expected.replay.rows)
+        rows = np.asarray(expected.memory.rows)
         scales = [channel.scale for channel in spec.observation.channels]
         return Recorded(rows, ends, scales, spec.action_size)
 
     register("Recorded-v0", make)
-    stepwise = train("Recorded-v0", tmp_path / "stepwise", agent=agent, steps=420)
-    assert stepwise.status == "finished", stepwise.results[0]["error"]
-    found = states(stepwise)[5]
-    assert np.array_equal(found.replay.rows, expected.replay.rows)
+    hosted = train("Recorded-v0", tmp_path / "hosted", agent=agent, steps=420)
+    assert hosted.status == "finished", hosted.results[0].error
+    found = states(hosted)[5]
+    assert np.array_equal(found.memory.rows, expected.memory.rows)
     for (name, a), b in zip(
         jax.tree.leaves_with_path(expected.agent), jax.tree.leaves(found.agent), strict=True
     ):
@@ -127,13 +128,12 @@ def bits(tree):
 
 
 def rows_of(run, name, seed):
-    lines = (run.path / f"{name}.csv").read_text().splitlines()
-    return [line for line in lines if line.startswith(f"{seed},")]
+    return (seed_folder(run.path, seed) / f"{name}.csv").read_text().splitlines()[1:]
 
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_a_seed_alone_is_bit_for_bit_the_seed_among_eight(tmp_path, monkeypatch, cores):
-    """In one crew of eight, and in the last one of crews of three, three and two."""
+    """In one group of eight, and in the last one of groups of three, three and two."""
     # So large that a product of all seeds together would add in another order.
     agent = replace(QUICK, hidden=(32, 32), batch_size=32)
     alone = train("Walk-v0", tmp_path / "alone", seeds="7,", steps=150, agent=agent)
@@ -144,8 +144,8 @@ def test_a_seed_alone_is_bit_for_bit_the_seed_among_eight(tmp_path, monkeypatch,
     assert len({str(bits(found[seed].agent.params)) for seed in range(8)}) == 8
     for name in ("episodes", "evaluations", "learning"):
         assert rows_of(among, name, 7) == rows_of(alone, name, 7) != []
-    for name in ("seed-07", "seed-07-last"):
-        path = f"policies/{name}.safetensors"
+    for name in ("kept", "last"):
+        path = f"seeds/07/{name}.safetensors"
         assert (among.path / path).read_bytes() == (alone.path / path).read_bytes()
 
 
@@ -157,7 +157,7 @@ def test_the_number_of_cores_does_not_matter(tmp_path):
     program = (
         "import os, sys;"
         "os.sched_setaffinity(0, set(list(os.sched_getaffinity(0))[: int(sys.argv[1])]));"
-        "import test_stepwise; test_stepwise.train('Walk-v0', sys.argv[2], seeds=3)"
+        "import test_hosted; test_hosted.train('Walk-v0', sys.argv[2], seeds=3)"
     )
     runs = [tmp_path / "1", tmp_path / "2"]
     for run in runs:
@@ -172,11 +172,12 @@ def test_what_is_stored_of_an_episode_and_its_end(tmp_path, register, terminates
     make = lambda: Counting(3, terminates)  # noqa: E731
     register("Counting-v0", make, max_episode_steps=3)
     run = train("Counting-v0", tmp_path / "run", steps=60)
-    observation, following, _, reward, discounts = states(run)[5].replay.rows.T
+    observation, _, reward, discounts, following, ended = states(run)[5].memory.rows.T
     assert list(observation) == [0, 1, 2] * 20
     assert list(following) == [1, 2, 3] * 20
     assert list(reward) == [1] * 60
     assert list(discounts) == [1, 1, discount] * 20
+    assert list(ended) == [0, 0, 1] * 20
     table = run.table("episodes")
     assert list(table["step"]) == list(range(3, 61, 3))
     assert set(table["length"]) == set(table["return"]) == {3}
@@ -191,7 +192,7 @@ def test_wrappers_of_the_registration_are_respected(tmp_path, register):
         run = train(name, tmp_path / name, steps=60)
         assert set(run.table("episodes")["return"]) == {expected}
         assert set(run.table("evaluations")["mean_return"]) == {expected}
-        assert run.results[0]["judgement"]["mean_return"] == expected
+        assert run.results[0].final_evaluation.mean_return == expected
 
 
 def test_finite_bounds_are_the_scaling(tmp_path, register):
@@ -214,9 +215,9 @@ def walked(tmp_path_factory):
 def test_without_bounds_the_scaling_is_mean_and_standard_deviation(walked):
     """Of all observations that were acted on."""
     for seed, state in states(walked).items():
-        seen = np.asarray(state.replay.rows, np.float64)[:, :2]
+        seen = np.asarray(state.memory.rows, np.float64)[:, :2]
         assert len(seen) == 300
-        policy = upright.load_policy(walked.path / f"policies/seed-{seed:02d}-last.safetensors")
+        policy = upright.load_policy(policy_path(walked.path, seed, "last"))
         np.testing.assert_allclose(policy.offset, seen.mean(axis=0), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(policy.scale, seen.std(axis=0), rtol=1e-4)
 
@@ -225,7 +226,7 @@ def test_an_evaluation_uses_exactly_that_scaling(walked):
     """Greedy episodes by hand: ReLU layers on (observation - offset) / scale."""
     table = walked.table("evaluations")
     for seed in walked.seeds:
-        policy = upright.load_policy(walked.path / f"policies/seed-{seed:02d}-last.safetensors")
+        policy = upright.load_policy(policy_path(walked.path, seed, "last"))
         (w1, w2), (b1, b2) = policy.weights, policy.biases
         env = gym.make("Walk-v0")
         judged = upright.evaluate(policy, episodes=5, seed=2025)  # where training evaluates, too
@@ -264,17 +265,17 @@ class Odd(gym.Env):
 def test_matrices_whole_numbers_and_shifted_actions_are_understood(tmp_path, register):
     register("Odd-v0", Odd)
     run = train("Odd-v0", tmp_path / "run", steps=100)
-    assert run.status == "finished", run.results[0].get("error")
-    rows = np.asarray(states(run)[5].replay.rows)
+    assert run.status == "finished", run.results[0].error
+    rows = np.asarray(states(run)[5].memory.rows)
     assert rows[:, :6].tolist() == [[0, 1, 2, 3, 4, 5]] * 100
-    assert set(rows[:, 12]) == {0, 1, 2}
-    assert np.array_equal(rows[:, 6:12], np.tile(rows[:, 12:13] + 5, 6))
-    assert np.array_equal(rows[:, 13], rows[:, 12] + 5)
+    assert set(rows[:, 6]) == {0, 1, 2}
+    assert np.array_equal(rows[:, 9:15], np.tile(rows[:, 6:7] + 5, 6))
+    assert np.array_equal(rows[:, 7], rows[:, 6] + 5)
     policy = run.policy(5)
     assert policy.spec.observation.channels[4].name == "observation[1, 1]"
     assert (list(policy.offset), list(policy.scale)) == ([10] * 6, [20] * 6)
     judged = upright.evaluate(policy, episodes=1)
-    assert judged.returns[0] == 5 + policy.act(np.array([[0.0, 1, 2, 3, 4, 5]]))[0]
+    assert judged.returns[0] == 5 + policy.choose(np.array([[0.0, 1, 2, 3, 4, 5]]))[0]
 
 
 def test_bounds_beyond_float32_are_none(tmp_path, register):
@@ -327,22 +328,23 @@ def test_a_seed_whose_environment_fails_stops_alone_and_can_go_on(
     for again in (False, True):
         if again:  # not mended yet
             walk.setattr(Walk, "made", 0)
-            # These walks are new: the episode that went wrong is their first one.
-            walk.setattr(Walk, "mishap", broken(where[0], 1, where[2], result))
+            # The others have finished: walk 2 is that of the seed, 3 evaluates. They are new: the
+            # episode that went wrong is their first one.
+            walk.setattr(Walk, "mishap", broken({3: 2, 5: 3}[where[0]], 1, where[2], result))
             run = upright.resume(run.path)
         assert run.status == "failed"
-        assert [result["state"] for result in run.results] == ["finished", "failed", "finished"]
-        error = run.results[1]["error"]
+        assert [result.state for result in run.results] == ["finished", "failed", "finished"]
+        error = run.results[1].error
         assert error.startswith(complaint.format(int(begin) + max(1, where[2])))
         for seed in (0, 2):
-            assert run.results[seed]["judgement"] == walked.results[seed]["judgement"]
+            assert run.results[seed].final_evaluation == walked.results[seed].final_evaluation
             for name in ("episodes", "evaluations", "learning"):
                 assert rows_of(run, name, seed) == rows_of(walked, name, seed)
     walk.setattr(Walk, "mishap", staticmethod(lambda walk, place: None))
     mended = upright.resume(run.path)
     assert mended.status == "finished"
-    assert files(mended, sort=True) == files(walked, sort=True)
-    assert mended.results == walked.results
+    assert files(mended) == files(walked)
+    assert outcomes(mended) == outcomes(walked)
 
 
 def test_a_failed_environment_is_one_line_and_status_2(tmp_path, walk, call):
@@ -351,9 +353,9 @@ def test_a_failed_environment_is_one_line_and_status_2(tmp_path, walk, call):
     command = ["train", "Walk-v0", "--seeds", "1", "--steps", "600", "--out", out]
     status, _, errors = call(*command, "--agent.hidden", "8")
     assert status == 2
-    error = Run(out).results[0]["error"]
+    error = Run(out).results[0].error
     line = errors.splitlines()[-1]
-    assert line.startswith(f"upright: seed 0: {error}; mend it, then go on with: ")
+    assert line.startswith(f"upright: seed 0: {error}; fix it, then continue with: ")
     assert line.endswith(f"upright resume {out}")
 
 
@@ -448,7 +450,7 @@ def test_a_module_in_this_folder_is_imported_only_if_the_user_names_it(tmp_path,
         sys.modules.pop("my_robot", None)
         gym.registry.pop("Arm-v0", None)
     assert (tmp_path / "arm.gif").exists()
-    assert Run("run").results[0]["steps"] == 700
+    assert Run("run").results[0].steps == 700
 
 
 def test_another_task_than_the_run_has_is_refused(walked):
