@@ -196,14 +196,15 @@ def make_env(
         catalogue.load(task)
     if randomised and not provenance.randomise:
         raise UprightError("the policy was trained without randomised physics")
-    ranges = provenance.randomise if randomised else None
-    name, physics = catalogue.environment(catalogue.bare(known), provenance.physics, ranges)
-    if name not in gym.registry:
+    name = catalogue.bare(known)
+    if not catalogue.is_native(name) and name not in gym.registry:
         module = known if ":" in known else f"MODULE:{known}"
         raise UprightError(
             f"task {known!r} is not known here; if a module of yours or one that you trust has it:"
             f" --task {module}"
         )
+    ranges = provenance.randomise if randomised else None
+    name, physics = catalogue.environment(name, provenance.physics, ranges)
     env = flat.make_env(name, policy.spec.action, **physics, **options)
     mine = _shape(policy.spec.observation_size, policy.spec.action)
     theirs = _shape(env.observation_size, env.action)
