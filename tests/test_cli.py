@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from upright.cli import COMMANDS
+from upright.cli import COMMANDS, physics
 
 TRAIN = ["train", "CartPole-v1", "--seeds", "2", "--steps", "800", "--agent.hidden", "16"]
 
@@ -183,6 +183,21 @@ def bad_inputs():
         (["train", "CartPole-v1", "--agent.batch-size", "-1"], "batch_size is -1"),
         (["train", "CartPole-v1", "--agent.hidden", "0"], "hidden is (0,)"),
         (["train", "CartPole-v1", "--agent.loss", "l1"], "l1"),
+        (["train", "CartPole-v1", "--physics.half-lenght", "1"], "did you mean half_length?"),
+        (
+            ["train", "CartPole-v1", "--physics.half-length", "0"],
+            "half_length is 0.0; it must be a",
+        ),
+        (["train", "CartPole-v1", "--physics.gravity", "moon"], "'gravity=moon' is not NAME=VALUE"),
+        (["train", "CartPole-v1", "--physics.gravity"], "'gravity=' is not NAME=VALUE"),
+        (["train", "CartPole-v1", "--randomise", "gravity=1"], "'gravity=1' is not NAME=LOW:HIGH"),
+        (
+            ["train", "CartPole-v1", "--randomise", "gravity=2:1"],
+            "gravity is from 2 to 1; low must",
+        ),
+        (["train", "Taxi-v4", "--physics.gravity", "1"], "native tasks alone, and 'Taxi-v4' is"),
+        (["train", "nowhere:Arm-v0"], "no module 'nowhere'; is it installed, or in this folder?"),
+        (["tasks", "CartPole-v2"], "unknown task 'CartPole-v2'; did you mean CartPole-v1"),
         (["evaluate", "nowhere"], "nowhere: cannot be read"),
         (["evaluate", "."], "not a run folder"),
         (["play", "nowhere.safetensors"], "nowhere.safetensors: cannot be read"),
@@ -203,6 +218,19 @@ def test_bad_input_is_one_line_and_status_2(call, tmp_path, monkeypatch, argumen
     assert complaint in errors
     assert "---" not in errors, "a rule of the box that is made one line"
     assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_the_spellings_of_physics_mean_the_same():
+    dotted = ["A-v0", "--physics.half-length", "1.0", "--seeds", "2", "--physics.torques=-1,0,1"]
+    *rest, option, length, torques = physics.gather(dotted)
+    assert [*rest, option] == ["A-v0", "--seeds", "2", "--physics"]
+    assert physics.values([length, torques]) == {
+        "half_length": 1.0,
+        "torques": (-1.0, 0.0, 1.0),
+    }
+    mixed = ["--physics", "a=1", "--seeds", "2", "--physics.b", "-2"]
+    assert physics.gather(mixed) == ["--physics", "b=-2", "a=1", "--seeds", "2"]
+    assert physics.ranges(["a=-1:2"]) == {"a": (-1.0, 2.0)}
 
 
 def bad_targets(run, tmp_path):

@@ -132,7 +132,7 @@ def test_a_step_is_that_of_the_task_with_these_parameters(rng):
     for _ in range(20):
         plain, inner = in_this_episode(task, state)
         assert plain.plant.half_length == pytest.approx(float(state.drawn["half_length"]))
-        action = jnp.array(rng.choice([-10.0, 10.0], 1), jnp.float32)
+        action = jnp.asarray(rng.choice([-10.0, 10.0], 1), jnp.float32)
         state, ours = task.step(state, action)
         _, theirs = plain.step(inner, action)
         np.testing.assert_allclose(ours.observation, theirs.observation, rtol=1e-6)
