@@ -39,57 +39,34 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Not by lazy_loader, which would do the same: a robot that loads a policy has NumPy and no more.
 _HOMES = {
     "Channel": "upright.spec",
     "Choice": "upright.spec",
     "Continuous": "upright.spec",
-    "DQN": "upright.agents.dqn",
-    "Mirror": "upright.spec",
-    "Learner": "upright.online.learner",
-    "Parameters": "upright.parameters",
-    "Policy": "upright.policy",
-    "Run": "upright.runs",
-    "Spec": "upright.spec",
-    "UprightError": "upright.errors",
-    "Vector": "upright.spec",
     "doctor": "upright.diagnosis",
+    "DQN": "upright.agents.dqn",
     "evaluate": "upright.evaluation.episodes",
     "find_runs": "upright.runs",
+    "Learner": "upright.online.learner",
     "load_policy": "upright.policy",
     "merge": "upright.training.merge",
-    "play": "upright.figures.video",
+    "Mirror": "upright.spec",
     "parameter": "upright.parameters",
+    "Parameters": "upright.parameters",
+    "play": "upright.figures.video",
     "plot": "upright.figures.curves",
+    "Policy": "upright.policy",
     "register": "upright.tasks.catalogue",
     "resume": "upright.training.train",
+    "Run": "upright.runs",
+    "Spec": "upright.spec",
     "train": "upright.training.train",
+    "UprightError": "upright.errors",
+    "Vector": "upright.spec",
 }
 
-__all__ = [
-    "DQN",
-    "Channel",
-    "Choice",
-    "Continuous",
-    "Learner",
-    "Mirror",
-    "Parameters",
-    "Policy",
-    "Run",
-    "Spec",
-    "UprightError",
-    "Vector",
-    "doctor",
-    "evaluate",
-    "find_runs",
-    "load_policy",
-    "merge",
-    "parameter",
-    "play",
-    "plot",
-    "register",
-    "resume",
-    "train",
-]
+__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 class _AfterGymnasium(MetaPathFinder):

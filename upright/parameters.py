@@ -12,27 +12,41 @@ LARGEST = float(np.finfo(np.float32).max)  # what the tasks compute with
 T = TypeVar("T", float, tuple[float, ...], tuple[float, float])
 
 
+Limit = int | float | None
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """Which values a parameter may have; each number of one that has several."""
+    """Which values a field may have; each number of one that has several."""
 
-    above: float | None = None
-    at_least: float | None = None
+    above: Limit = None
+    at_least: Limit = None
+    below: Limit = None
+    at_most: Limit = None
     ordered: bool = False  # (low, high), low not above high
     several: bool = False  # any number of numbers, at least one
 
+    def allow(self, number: int | float) -> bool:
+        """Whether a number lies within them."""
+        return (
+            (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+            and (self.at_most is None or number <= self.at_most)
+        )
+
     def __str__(self) -> str:
-        """In words, e.g. "above 0"; empty where every finite number will do."""
-        if self.above is not None:
-            return f"above {self.above:g}"
-        return "" if self.at_least is None else f"at least {self.at_least:g}"
+        """In words, e.g. "above 0"; empty where every number will do."""
+        words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
+        limits = {word: getattr(self, name) for name, word in words.items()}
+        return " and ".join(f"{word} {at:g}" for word, at in limits.items() if at is not None)
 
 
 def parameter(
     default: T,
     *,
-    above: float | None = None,
-    at_least: float | None = None,
+    above: Limit = None,
+    at_least: Limit = None,
     ordered: bool = False,
     several: bool = False,
 ) -> T:
@@ -43,7 +57,8 @@ def parameter(
     `ordered`: a tuple (low, high) whose low must not be above its high. `several`: a tuple of any
     length. Without bounds, any number that is finite in single precision.
     """
-    return field(default=default, metadata={"bounds": Bounds(above, at_least, ordered, several)})
+    bounds = Bounds(above, at_least, ordered=ordered, several=several)
+    return field(default=default, metadata={"bounds": bounds})
 
 
 @dataclass(frozen=True)
@@ -87,8 +102,7 @@ def check(owner: Any, name: str, value: object) -> float | tuple[float, ...]:
     if is_tuple != wants_tuple or len(numbers) != count or not all(map(_is_finite, numbers)):
         wanted = "numbers" if limits.several else f"{count} numbers" if count > 1 else "a number"
         raise UprightError(f"{name} is {value!r}; it must be {wanted}, finite in single precision")
-    too_low = limits.above is not None and min(numbers) <= limits.above
-    if too_low or (limits.at_least is not None and min(numbers) < limits.at_least):
+    if not all(map(limits.allow, numbers)):
         raise UprightError(f"{name} is {value!r}; it must be {limits}")
     if limits.ordered and numbers[0] > numbers[1]:
         raise UprightError(f"{name} is {value!r}; its first number must not be above its second")

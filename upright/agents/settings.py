@@ -1,48 +1,23 @@
 """Settings of agents: their bounds, said where they are declared and checked in one place."""
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from upright.errors import UprightError
-
-Bound = int | float | None
-
-
-@dataclass(frozen=True)
-class _Bounds:
-    above: Bound
-    at_least: Bound
-    below: Bound
-    at_most: Bound
-
-    def allow(self, number: int | float) -> bool:
-        return (
-            math.isfinite(number)
-            and (self.above is None or number > self.above)
-            and (self.at_least is None or number >= self.at_least)
-            and (self.below is None or number < self.below)
-            and (self.at_most is None or number <= self.at_most)
-        )
-
-    def __str__(self) -> str:
-        words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
-        limits = {name: getattr(self, name) for name in words}
-        said = [f"{words[name]} {limit:g}" for name, limit in limits.items() if limit is not None]
-        return " and ".join(said)
+from upright.parameters import Bounds, Limit
 
 
 def setting(
     default: Any,
     *,
-    above: Bound = None,
-    at_least: Bound = None,
-    below: Bound = None,
-    at_most: Bound = None,
+    above: Limit = None,
+    at_least: Limit = None,
+    below: Limit = None,
+    at_most: Limit = None,
 ) -> Any:
     """A field whose numbers, one or a tuple of them, lie within these bounds."""
-    bounds = _Bounds(above, at_least, below, at_most)
-    return field(default=default, metadata={"bounds": bounds})
+    return field(default=default, metadata={"bounds": Bounds(above, at_least, below, at_most)})
 
 
 def check_settings(settings: Any) -> None:
@@ -53,9 +28,9 @@ def check_settings(settings: Any) -> None:
         expected = _expected(kind)
         if expected and not _is(kind, value):
             raise UprightError(f"{name} is {value!r}; it must be {expected}")
-        bounds: _Bounds | None = declared.metadata.get("bounds")
+        bounds: Bounds | None = declared.metadata.get("bounds")
         numbers = value if isinstance(value, tuple) else (value,)
-        if bounds and not all(map(bounds.allow, numbers)):
+        if bounds and not all(math.isfinite(n) and bounds.allow(n) for n in numbers):
             each = ", each number" if isinstance(value, tuple) else ""
             raise UprightError(f"{name} is {value!r}; it must be{each} {bounds}")
 

@@ -59,7 +59,9 @@ class Environments:
         self._each = environments
         self._envs: list[_Kept] = []
         try:
-            self._envs += [_Kept(make(seed)) for seed in seeds for _ in range(environments)]
+            for seed in seeds:
+                for _ in range(environments):
+                    self._envs.append(_Kept(make(seed)))
         except BaseException:
             self.close()
             raise
