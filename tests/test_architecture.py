@@ -9,7 +9,7 @@ import pytest
 import upright
 
 PACKAGE = Path(upright.__file__).parent
-FOUNDATIONS = {"errors", "files", "finding", "parameters", "spec", "tensors"}
+FOUNDATIONS = {"errors", "files", "finding", "parameters", "seeds", "spec", "tensors"}
 
 
 def arrows_of_the_documentation():

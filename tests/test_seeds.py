@@ -16,8 +16,8 @@ from upright.agents.dqn import DQN
 from upright.runners.compiled import Compiled
 from upright.runners.compiled_seeds import CompiledRunner
 from upright.runners.runner import NO_LIMIT, Segment
+from upright.seeds import check_seeds, parse_seeds
 from upright.tasks.catalogue import make_task
-from upright.training.seeds import check_seeds, parse_seeds
 
 SETTINGS = DQN(hidden=(32, 32), learning_starts=50, epsilon_end=0.1, epsilon_decay_steps=400)
 

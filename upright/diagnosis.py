@@ -19,12 +19,12 @@ from upright.errors import UprightError
 from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
+from upright.seeds import check_seeds
 from upright.spec import Choice, Spec
 from upright.tasks.catalogue import Physics, Ranges, is_native
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
-from upright.training.seeds import check_seeds
 
 RANDOM_STEPS = 2000
 _SPEED_SECONDS = 2.0  # that environments may take while the speed is measured
@@ -98,17 +98,23 @@ def doctor(
     findings += determinism.check(determinism.play_again(make, seed))
     if is_native(config.task):
         findings += symmetry.check(config.make_task())
-    misfit = _misfit(settings, spec)
-    if misfit:
-        return Report(task, (*findings, misfit))
-    if gamma := getattr(settings, "gamma", None):
+    watch("timing the learner", 0.0)
+    findings += _of_the_agent(played, spec, config)
+    return Report(task, tuple(findings))
+
+
+def _of_the_agent(played: Recording, spec: Spec, config: Config) -> list[Finding]:
+    """What depends on the agent and the budget that are meant."""
+    agent = config.agent
+    if misfit := _misfit(agent, spec):
+        return [misfit]
+    findings: list[Finding] = []
+    if gamma := getattr(agent, "gamma", None):
         findings += rewards.check_scale(played, gamma, spec.episode_steps)
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
-    reviewed = settings.review(budget, float(played.lengths.max()))
+    reviewed = agent.review(budget, float(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
-    watch("timing the learner", 0.0)
-    findings += _timed(config, settings, RANDOM_STEPS / played.seconds, budget)
-    return Report(task, tuple(findings))
+    return [*findings, *_timed(config, agent, RANDOM_STEPS / played.seconds, budget)]
 
 
 def _spaces(spec: Spec) -> Finding:

@@ -22,9 +22,9 @@ from upright.memory.memory import Memory
 from upright.memory.transition import Row, Transition
 from upright.policy import Policy, Provenance
 from upright.runners import jit, randomness
+from upright.seeds import check_seeds
 from upright.spec import Choice, Spec
 from upright.tensors import flatten, unflatten
-from upright.training.seeds import check_seeds
 
 FORMAT, VERSION = "upright-learner", 2
 _LARGEST_FILE = 1 << 40  # bytes

@@ -5,9 +5,12 @@ seeds/07/ seed.json  episodes.csv  evaluations.csv  learning.csv
           kept.safetensors  last.safetensors  checkpoints/
 """
 
+import itertools
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,3 +211,12 @@ def _from_json(kind: str, info: Any, folder: Path, name: str) -> Any:
         f"{folder}: {kind.removeprefix('upright-')} format {version}; this version of upright"
         f" reads {VERSION}"
     )
+
+
+def new_folder(task: str, preset: str) -> Path:
+    """One that is not there yet: named by the second, and a number where several begin in one."""
+    safe = re.sub(r"[^\w.-]+", "-", task)  # an id may have a colon or a slash
+    name = f"{safe}-{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (Path("runs") / f"{name}{number}" for number in numbers)
+    return next(path for path in paths if not path.exists())

@@ -11,10 +11,10 @@ from upright.agents.presets import find_preset
 from upright.errors import UprightError
 from upright.policy import Provenance, Score
 from upright.runs.folder import RunConfig
+from upright.seeds import check_seeds, read_seeds
 from upright.tasks import catalogue
 from upright.tasks.catalogue import Physics, Ranges
 from upright.tasks.task import Task
-from upright.training.seeds import check_seeds, read_seeds
 
 Runners = Literal["compiled", "hosted"]
 
@@ -76,6 +76,10 @@ class Config:
         values["seeds"] = check_seeds(record.seeds)
         values |= _plain_physics(record.physics, record.randomise)
         return cls(**values)
+
+    def whole_ticks(self, steps: int) -> int:
+        """As many or a few more: ticks of the environments that a seed acts in side by side."""
+        return -(-steps // self.agent.environments) * self.agent.environments
 
     def settings(self) -> dict[str, Any]:
         """All that the result of a seed depends on, apart from the budget: plain JSON values."""

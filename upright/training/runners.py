@@ -28,7 +28,7 @@ _EVALUATION_SEED = 2025
 
 def make_runner(config: Config, render: Literal["human"] | None = None) -> Runner:
     """Raises UprightError if there is no such task, or it is not for this agent."""
-    agent, most_steps = config.agent, _whole_ticks(ROW_STEPS, config.agent)
+    agent, most_steps = config.agent, config.whole_ticks(ROW_STEPS)
     if config.runner == "compiled":
         task = config.make_task()
         check_fit(agent, task.spec, len(config.seeds))
@@ -72,7 +72,8 @@ def check_fit(agent: Agent, spec: Spec, seeds: int) -> None:
     """
     agent.fits(spec)
     memory = jax.eval_shape(agent.memory(transition_like(agent, spec)).init)
-    needed = seeds * sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in _leaves(memory))
+    leaves: list[Any] = jax.tree.leaves(memory)
+    needed = seeds * sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in leaves)
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -82,11 +83,3 @@ def check_fit(agent: Agent, spec: Spec, seeds: int) -> None:
             f" {needed / 2**30:.1f} GiB, this machine has {there / 2**30:.1f}; keep less of it"
             " (see --agent.* in upright train --help), or fewer --seeds"
         )
-
-
-def _leaves(tree: Any) -> list[Any]:
-    return jax.tree.leaves(tree)
-
-
-def _whole_ticks(steps: int, agent: Agent) -> int:
-    return -(-steps // agent.environments) * agent.environments

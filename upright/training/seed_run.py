@@ -165,9 +165,9 @@ class SeedRun:
         if self.last is None:
             # The first checkpoint is there before anything that a resume would have to take back.
             return Segment(0, evaluate=True) if self._saved or self.steps else Segment(0, save=True)
-        row, budget = self._next_row(), self._whole(self.config.steps or NO_LIMIT)
+        row, budget = self._next_row(), self.config.whole_ticks(self.config.steps or NO_LIMIT)
         every = self.config.checkpoint_every
-        due = self._whole((self.steps // every + 1) * every)
+        due = self.config.whole_ticks((self.steps // every + 1) * every)
         end = min(row, due, budget)
         if self.steps == row:  # its evaluation was interrupted
             return Segment(0, evaluate=True, save=self._is_checkpoint(row))
@@ -182,7 +182,7 @@ class SeedRun:
 
     def _next_row(self) -> int:
         every = (ROW_STEPS, self.config.evaluate_every)
-        return min(self._whole((self.written // steps + 1) * steps) for steps in every)
+        return min(self.config.whole_ticks((self.written // steps + 1) * steps) for steps in every)
 
     def _is_evaluation(self, step: int) -> bool:
         return step % self.config.evaluate_every < self.config.agent.environments
@@ -190,11 +190,6 @@ class SeedRun:
     def _is_checkpoint(self, step: int) -> bool:
         due = step % self.config.checkpoint_every < self.config.agent.environments
         return due or step >= (self.config.steps or NO_LIMIT)
-
-    def _whole(self, steps: int) -> int:
-        """In whole ticks of its environments side by side."""
-        each = self.config.agent.environments
-        return -(-steps // each) * each
 
     def _on_evaluation(self, policy: Policy, returns: NDArray[np.floating[Any]]) -> None:
         """Keeps the policy if none was better."""

@@ -1,7 +1,5 @@
 """Training: from a task and settings to a run folder with a kept policy for each seed."""
 
-import itertools
-import re
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from upright.runners import jit
 from upright.runners.runner import Runner
 from upright.runs import Run, provenance
 from upright.runs.checkpoint import Checkpoint
-from upright.runs.folder import RunInfo, SeedInfo, name_seeds
+from upright.runs.folder import RunInfo, SeedInfo, name_seeds, new_folder
 from upright.runs.writer import RunWriter
 from upright.tasks.catalogue import Physics, Ranges, bare, load
 from upright.training.config import CHECKPOINT_STEPS, Config, plan
@@ -86,11 +84,7 @@ def train(
         physics=physics,
         randomise=randomise,
     )
-    if join and out is None:
-        raise UprightError("join needs the run to join; give its folder with --out")
-    path = Path(out) if out is not None else _default_folder(config)
-    _train(config, path, join, render, watch or (lambda status: None))
-    return Run(path)
+    return _train(config, out, join, render, watch or (lambda status: None))
 
 
 def resume(
@@ -147,9 +141,16 @@ def resume(
 
 
 def _train(
-    config: Config, path: Path, join: bool, render: Literal["human"] | None, watch: Watch
-) -> None:
+    config: Config,
+    out: str | Path | None,
+    join: bool,
+    render: Literal["human"] | None,
+    watch: Watch,
+) -> Run:
     """In a new run, or as more seeds of one."""
+    if join and out is None:
+        raise UprightError("join needs the run to join; give its folder with --out")
+    path = Path(out) if out is not None else new_folder(config.task, config.preset)
     with _running(watch) as interrupt:
         ready = make_runner(config, render)
         noticed = _review(config, ready)
@@ -165,6 +166,7 @@ def _train(
             for seed in parts:
                 seed.begin()
             Trainer(config, ready, run, parts, interrupt, watch).train({})
+    return Run(path)
 
 
 def _read_checkpoints(seeds: list[SeedRun], template: Any) -> dict[SeedRun, Checkpoint | None]:
@@ -265,12 +267,3 @@ def _describe(config: Config, runner: Runner, noticed: list[str]) -> RunInfo:
         platform=provenance.describe_platform(jax.devices()[0].device_kind),
         warnings=tuple(noticed),
     )
-
-
-def _default_folder(config: Config) -> Path:
-    """Named by the second, with a number where several begin in one."""
-    task = re.sub(r"[^\w.-]+", "-", config.task)  # an id may have a colon or a slash
-    name = f"{task}-{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    paths = (Path("runs") / f"{name}{number}" for number in numbers)
-    return next(path for path in paths if not path.exists())
