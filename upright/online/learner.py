@@ -70,6 +70,7 @@ class Learner:
         self._calls = 0  # of `learn`
         self._acted: _Acted | None = None  # waits for `observe`
         self._observed: NDArray[np.float32] | None = None  # [1 row], waits to be counted
+        self._block: Any = None  # random numbers of some steps
         self._programs = _compile(self)
         self._draw()
         self._refresh()
@@ -83,8 +84,8 @@ class Learner:
         Raises UprightError if the observation is not of that size, or not finite.
         """
         x = self._checked(observation)
-        outputs = self._policy.outputs(x)[None]
-        action, extras = self.agent.select(outputs, self._noise(), np.float32(self.steps))
+        outputs = self._policy.network(x)[None]
+        action, extras = self.agent.select(outputs, self._noise, np.float32(self.steps))
         self._acted = _Acted(x[None], np.asarray(action, self._like.action.dtype), extras)
         if isinstance(self.spec.action, Choice):
             return self.spec.action.values[int(self._acted.action[0])]
@@ -131,8 +132,7 @@ class Learner:
         self._observed = row
         self._acted = None
         self.steps += 1
-        if self.steps % _BLOCK == 0:
-            self._draw()
+        self._draw()
 
     def learn(self) -> Any:
         """What the agent learns in one step; its metrics as numbers, or None if it is not yet due.
@@ -209,6 +209,7 @@ class Learner:
             learner._acted = unflatten(template, named, "acted")
         if "observed" in named:
             learner._observed = named["observed"].reshape(1, learner._row.width)
+        learner._block = None
         learner._draw()
         learner._refresh()
         return learner
@@ -254,12 +255,12 @@ class Learner:
         self._policy = self.agent.to_policy(self._state, self.spec)
 
     def _draw(self) -> None:
-        """The agent's random numbers of the present block of steps."""
-        start = np.int32(self.steps - self.steps % _BLOCK)
-        self._block = jax.tree.map(np.asarray, self._programs.block(self._run, start))
-
-    def _noise(self) -> Any:
-        return jax.tree.map(lambda x: x[self.steps % _BLOCK], self._block)
+        """The random numbers of the next `act`, ahead of time; some at once."""
+        place = self.steps % _BLOCK
+        if place == 0 or self._block is None:
+            block = self._programs.block(self._run, np.int32(self.steps - place))
+            self._block = jax.tree.map(np.asarray, block)
+        self._noise: Any = jax.tree.map(lambda x: x[place], self._block)
 
 
 class _Acted(NamedTuple):
