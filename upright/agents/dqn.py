@@ -176,6 +176,7 @@ class DQN:
         params = jax.tree.map(lambda p, update: p - rate * update, state.params, updates)
         target_params = state.target_params
         if self.target_update == "polyak":
+            # optax.incremental_update rounds otherwise: the bits of every seed would change.
             target_params = jax.tree.map(
                 lambda online, target: target + self.tau * (online - target), params, target_params
             )

@@ -190,18 +190,20 @@ class HostedGroup:
         taken = np.zeros(len(self.seeds), np.int32)
         drawn: Any = self._draw() if ticks else ()
         cancelled = self._cancelled()
+        going = int(self._going.sum())
         for tick, rows in enumerate(log):
-            if cancelled or not self._going.any():
+            if cancelled or not going:
                 break
-            self._tick(StepLog.unpack(rows, each), tick, *drawn)
+            eventful = self._tick(StepLog.unpack(rows, each), tick, *drawn)
             taken += self._going
-            self._on_progress(int(self._going.sum()) * each)
+            self._on_progress((int(self._going.sum()) if eventful else going) * each)
             cancelled = self._cancelled()
-            if rows[:, :each].any() or self._envs.errors or not self._finite.all():
+            if eventful:
                 over = (self._episodes >= episodes) | ~self._finite
                 over[list(self._envs.errors)] = True
                 for place in np.flatnonzero(over & self._going).tolist():
                     self._end(place)
+                going = int(self._going.sum())
         return [
             self._result(place, log[: taken[place], place], segments[seed])
             for place, seed in enumerate(self.seeds)
@@ -213,8 +215,11 @@ class HostedGroup:
         self._envs.close()
         self._evaluation.close()
 
-    def _tick(self, log: StepLog, tick: int, memory: Any, noise: NDArray[np.float32]) -> None:
-        """One tick of all seeds, into the log; those that have ended compute into the blue."""
+    def _tick(self, log: StepLog, tick: int, memory: Any, noise: NDArray[np.float32]) -> bool:
+        """One tick of all seeds, into the log; those that have ended compute into the blue.
+
+        False where nothing ended and nothing failed, as in most ticks.
+        """
         before = self._envs.observations
         after, rewards, terminated, truncated, failed = self._envs.step(self._action)
         for place in failed:
@@ -227,7 +232,8 @@ class HostedGroup:
         log.ended[:], log.terminated[:] = ended, terminated
         log.episode_return[:] = self._envs.returns
         log.episode_length[:] = self._envs.lengths
-        if ended.any():
+        any_ended = bool(ended.any())
+        if any_ended:
             self._envs.begin(ended)
             self._episodes += ended.sum(axis=1)
         self._steps += self._agent.environments
@@ -242,8 +248,10 @@ class HostedGroup:
             self._packed, answer = self._programs.wait(self._packed, self._frame)
         parts = self._seed.told.parts([np.asarray(answer)])
         self._action, *self._extras, log.metrics[:] = parts
-        if not np.isfinite(log.metrics).all():
+        all_finite = bool(np.isfinite(log.metrics).all())
+        if not all_finite:
             self._finite &= np.isfinite(log.metrics).all(axis=1)
+        return any_ended or not all_finite or bool(self._envs.errors)
 
     def _result(self, place: int, rows: NDArray[np.float32], segment: Segment) -> SegmentResult:
         log = StepLog.unpack(rows, self._agent.environments)

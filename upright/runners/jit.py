@@ -13,8 +13,12 @@ _LARGEST_CACHE = 1 << 30  # bytes; beyond it the programs go that were not used 
 
 def prepare() -> None:
     """Before the first computation. What the user has told JAX stays."""
-    # A call that is handed to another thread and waited for costs more than a small network.
+    # A call that is handed to another thread and waited for costs more than a small network. JAX
+    # decides that once, when it starts; after that the setting is as it was.
+    asynchronous = jax.config.values["jax_cpu_enable_async_dispatch"]
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.devices()
+    jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = user_cache_path("upright") / "programs"
         if _can_be_made(cache):  # a user without a home compiles each time

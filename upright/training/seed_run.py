@@ -41,10 +41,11 @@ class SeedRun:
         self.kept: Policy | None = None  # best by evaluation, of equal ones the latest
         self.last: Policy | None = None  # latest one evaluated
         self.error: str | None = None  # why it failed
-        self._unwritten: list[NDArray[np.float32]] = []  # packed logs
         self._saved = False  # the newest checkpoint is of this moment
         self._finalised = False
         agent = config.agent
+        self._no_rows = StepLog.empty(agent.environments, len(agent.Metrics._fields)).pack()
+        self._unwritten = [self._no_rows]  # packed logs
         self._columns = {
             "episodes": EPISODES,
             "evaluations": EVALUATIONS,
@@ -215,9 +216,8 @@ class SeedRun:
     def _write_rows(self) -> None:
         """What was unwritten: a row for each episode that ended, and one of averages."""
         environments = self.config.agent.environments
-        empty = StepLog.empty(environments, len(self.config.agent.Metrics._fields)).pack()
-        log = StepLog.unpack(np.concatenate([empty, *self._unwritten]), environments)
-        self._unwritten = []
+        log = StepLog.unpack(np.concatenate(self._unwritten), environments)
+        self._unwritten = [self._no_rows]
         ends = np.argwhere(log.ended > 0).tolist()
         episodes: list[tuple[object, ...]] = []
         for episode, (tick, place) in enumerate(ends, start=self.episodes - len(ends) + 1):
@@ -234,9 +234,6 @@ class SeedRun:
         self.written = self.steps
 
     def _save_checkpoint(self, state: Any) -> None:
-        empty = StepLog.empty(
-            self.config.agent.environments, len(self.config.agent.Metrics._fields)
-        ).pack()
         counters = Counters(
             seed=self.seed,
             settings=self.config.settings(),
@@ -247,7 +244,7 @@ class SeedRun:
             written=self.written,
             returns=tuple(self.returns),
         )
-        unwritten = np.concatenate([empty, *self._unwritten])
+        unwritten = np.concatenate(self._unwritten)
         checkpoint.save(
             self.writer.path / "checkpoints",
             Checkpoint(counters, state, unwritten, self.kept, self.last),
