@@ -1,5 +1,7 @@
 """Greedy episodes of policies, in Gymnasium and compiled."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,14 @@ import pytest
 from probes import AlwaysOne
 
 import upright
+from upright import DQN
 from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS, native
+from upright.evaluation.episodes import make_env
 from upright.figures import video
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
+from upright.tasks.catalogue import make_task
 
 
 def linear(task, action, weight, bias):
@@ -122,3 +127,28 @@ def test_a_compiled_episode_without_an_end_is_cut_too():
     keys = jax.random.split(jax.random.key(0), 2)
     returns = native.returns(Endless(length=2**30), lambda x: jnp.zeros(len(x), jnp.int32), keys)
     assert returns.tolist() == [MOST_STEPS] * 2
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_our_environments_together_are_our_environments_one_by_one(randomised):
+    """The same start states, physics and returns."""
+    spec = make_task("CartPole-v1").spec
+    agent = DQN(hidden=(8,))
+    policy = replace(
+        agent.to_policy(agent.init(jax.random.key(1), spec), spec),
+        provenance=Provenance(physics={"gravity": 3.7}, randomise={"half_length": (0.3, 0.9)}),
+    )
+    together = upright.evaluate(policy, episodes=30, seed=4, randomised=randomised)
+    env = make_env(policy, None, randomised)
+    returns = []
+    for seed in together.reset_seeds:
+        observation, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action = policy.choose(observation)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + reward, terminated or truncated
+        returns.append(total)
+    assert together.returns.tolist() == returns
+    assert together.lengths.tolist() == returns
+    assert len(set(returns)) > 1
