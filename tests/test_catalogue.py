@@ -221,3 +221,22 @@ def test_only_with_gymnasiums_physics_is_its_environment_the_judge():
     assert catalogue.environment("LunarLander-v3") == ("LunarLander-v3", {})
     with pytest.raises(UprightError, match="of native tasks alone, and 'LunarLander-v3' is none"):
         catalogue.environment("LunarLander-v3", {"gravity": 3.7})
+
+
+@dataclass(frozen=True)
+class Crooked(Tank):
+    """Says that it mirrors, and its water level is no mirror of itself."""
+
+    @property
+    def spec(self):
+        return replace(super().spec, mirror=Mirror((-1,), action_order=(1, 0)))
+
+    def mirror(self, state):
+        return state._replace(level=-state.level)
+
+
+def test_a_task_that_does_not_mirror_as_it_says_is_not_trained(tmp_path, forget):
+    upright.register("Tank-v0", Crooked)
+    with pytest.raises(UprightError, match="not symmetric as its mirror says: 'level'"):
+        upright.train("Tank-v0", seeds=1, steps=1000, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

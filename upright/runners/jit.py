@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,11 +20,14 @@ def prepare() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = user_cache_path("upright") / "programs"
-        if _can_be_made(cache):  # a user without a home compiles each time
-            jax.config.update("jax_compilation_cache_dir", str(cache))
-            jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return  # a user without a home compiles each time
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def compile_all(lowered: Sequence[Any]) -> list[Any]:
@@ -54,11 +56,3 @@ def _compile(lowered: Any) -> Any:
         if "option" not in str(error).lower():
             raise
         return lowered.compile()
-
-
-def _can_be_made(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return True
