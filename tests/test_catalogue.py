@@ -240,3 +240,22 @@ def test_a_task_that_does_not_mirror_as_it_says_is_not_trained(tmp_path, forget)
     with pytest.raises(UprightError, match="not symmetric as its mirror says: 'level'"):
         upright.train("Tank-v0", seeds=1, steps=1000, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@dataclass(frozen=True)
+class Leaking(Tank):
+    """Its level is NaN after a step."""
+
+    def step(self, state, action):
+        state, timestep = super().step(state, action)
+        nan = timestep.observation * jnp.nan
+        return state._replace(level=nan[0]), timestep._replace(observation=nan, reward=nan[0])
+
+
+def test_a_task_that_yields_nan_is_told_in_one_line(tmp_path, forget):
+    upright.register("Tank-v0", Leaking)
+    run = upright.train("Tank-v0", seeds=2, steps=1000, out=tmp_path / "run")
+    assert run.status == "failed"
+    for result in run.results:
+        assert result.state == "failed"
+        assert "a reward or observation of the task is not finite" in result.error

@@ -10,9 +10,10 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from policy_gradient import PolicyGradient
 
 import upright
-from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector
+from upright import DQN, Channel, Choice, Continuous, Learner, Spec, UprightError, Vector
 from upright.tasks.catalogue import make_task
 
 QUICK = DQN(hidden=(16,), batch_size=8, learning_starts=20, epsilon_decay_steps=200)
@@ -197,3 +198,23 @@ def test_the_example_keeps_its_period_and_goes_on_where_it_stopped(tmp_path):
         assert expected in done.stdout
     assert Learner.load(tmp_path / "my.safetensors").steps == 200
     assert upright.load_policy(tmp_path / "policy.safetensors").spec.task == "my pendulum"
+
+
+def test_what_act_gave_may_be_told_to_observe():
+    """Also where a bound is another number in single precision."""
+    action = Continuous((Channel("u", "N", minimum=-0.1, maximum=0.1),))
+    spec = Spec("test", Vector((Channel("x", "m"),)), action, 0.1, None)
+    agent = PolicyGradient(environments=1, continuous=True)
+    learner = Learner(spec, agent, seed=0)
+    learner.act([0.0])
+    with pytest.raises(UprightError, match=r"action 'u' is 3 N; it must be between -0\.1 and 0\.1"):
+        learner.observe(0.0, [0.0], False, action=[3.0])
+    with pytest.raises(UprightError, match="PolicyGradient learns from the actions that it chose"):
+        learner.observe(0.0, [0.0], False, action=[0.05])
+    choices = Spec("test", spec.observation, Choice("u", "N", (-0.1, 0.1)), 0.1, None)
+    learner = Learner(choices, QUICK, seed=0)
+    for _ in range(5):
+        learner.observe(0.0, [0.0], False, action=np.array([learner.act([0.0])], np.float32))
+    learner.act([0.0])
+    with pytest.raises(UprightError, match=r"action is \[0\.2\]; it must be one of"):
+        learner.observe(0.0, [0.0], False, action=[0.2])

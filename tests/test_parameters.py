@@ -195,3 +195,11 @@ def test_parameters_of_a_plain_dataclass_are_its_floats():
 
     assert by_name.of(Plain()).keys() == {"gain"}
     assert by_name.change(Plain(), {"gain": 3}) == Plain(gain=3.0)
+
+
+def test_the_order_in_which_ranges_are_given_changes_nothing():
+    ranges = {"half_length": (0.25, 1.0), "pole_mass": (0.05, 0.3)}
+    one, other = (
+        make_task("CartPole-v1", None, given) for given in (ranges, dict(reversed(ranges.items())))
+    )
+    assert one == other

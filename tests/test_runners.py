@@ -102,3 +102,20 @@ def test_a_cache_folder_that_the_user_has_chosen_stays(monkeypatch, tmp_path):
         assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path)
     finally:
         jax.config.update("jax_compilation_cache_dir", before["jax_compilation_cache_dir"])
+
+
+def test_a_seed_that_has_no_state_yet_begins_beside_those_at_step_0(runner):
+    """As after a kill between the first checkpoints of a run's seeds."""
+    states = {}
+    for group in runner.start(range(3), {}):
+        for result in group.run(dict.fromkeys(group.seeds, Segment(0, save=True))):
+            states[result.seed] = result.state
+        group.close()
+    groups = runner.start(range(4), states)
+    segment = Segment(10, save=True)
+    results = [r for group in groups for r in group.run(dict.fromkeys(group.seeds, segment))]
+    assert {result.seed: int(result.state.steps) for result in results} == dict.fromkeys(
+        range(4), 10
+    )
+    for group in groups:
+        group.close()

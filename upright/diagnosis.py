@@ -161,6 +161,7 @@ def _timed(config: Config, agent: Agent, environment: float, budget: float) -> l
     if not compiled:
         affordable = min(environment * _SPEED_SECONDS / 2, _SPEED_STEPS) / len(seeds)
         steps = int(np.clip(affordable, 10, ROW_STEPS))
+    steps = config.whole_ticks(steps)
     try:
         rate = _rate(make_runner(replace(config, agent=_warm(agent, steps))), seeds, steps)
     except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:

@@ -31,6 +31,6 @@ def agent_from_dict(values: Mapping[str, Any]) -> "Agent":
     """
     settings = dict(values)
     name = settings.pop("name", None)
-    if name not in _MODULES:
+    if not isinstance(name, str) or name not in _MODULES:
         raise UprightError(f"unknown agent {name!r}; known: {', '.join(_MODULES)}")
     return from_dict(getattr(import_module(_MODULES[name]), name), settings)

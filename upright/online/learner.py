@@ -227,22 +227,29 @@ class Learner:
 
     def _carried_out(self, action: ArrayLike) -> NDArray[Any]:
         """As the memory keeps it: an index [1], or a vector [1 U]."""
-        value = np.atleast_1d(np.array(action, np.float64))
+        # In single precision, as `act` gives it: a bound such as 0.1 is another number there.
+        value = np.atleast_1d(np.array(action, np.float32))
         if isinstance(self.spec.action, Choice):
-            values = np.array(self.spec.action.values)
+            values = np.array(self.spec.action.values, np.float32)
             if value.shape != (1,) or not np.isin(value, values).all():
-                raise UprightError(f"action is {action}; it must be one of {values.tolist()}")
+                known = list(self.spec.action.values)
+                raise UprightError(f"action is {action}; it must be one of {known}")
             return np.flatnonzero(values == value)[:1].astype(self._like.action.dtype)
         channels = self.spec.action.channels
         if value.shape != (len(channels),):
             raise UprightError(f"action of shape {value.shape}: expected ({len(channels)},)")
         for number, channel in zip(value.tolist(), channels, strict=True):
-            if not channel.minimum <= number <= channel.maximum:
+            if not np.float32(channel.minimum) <= number <= np.float32(channel.maximum):
                 raise UprightError(
                     f"action {channel.name!r} is {number:g} {channel.unit}; it must be between"
                     f" {channel.minimum:g} and {channel.maximum:g}"
                 )
-        return value[None].astype(np.float32)
+        if jax.tree.leaves(self._like.extras):
+            raise UprightError(
+                f"action is {action}, but {type(self.agent).__name__} learns from the actions that"
+                " it chose itself; leave action out"
+            )
+        return value[None]
 
     def _count(self) -> None:
         """The last step is counted once, after what was learned in it."""

@@ -130,6 +130,10 @@ class CompiledGroup:
             # Else the budget of episodes ended the segment, or a metric.
             whole = taken[i] * environments == asked
             evaluated = segments[seed].evaluate and whole
+            error = None
+            if evaluated and finite_params[i] and not np.isfinite(returns[i]).all():
+                error = "while it was evaluated, a reward or observation of the task is not finite"
+                evaluated = False
             results.append(
                 SegmentResult(
                     seed=seed,
@@ -137,6 +141,7 @@ class CompiledGroup:
                     finite=bool(finite[i] and (not evaluated or finite_params[i])),
                     policy=self._policy(carry, i) if evaluated else None,
                     returns=returns[i] if evaluated else None,
+                    error=error,
                     state=self._state(carry, i) if segments[seed].save else None,
                 )
             )

@@ -78,7 +78,7 @@ class HostedRunner:
         """A group for each core; more if some seeds are ahead of others."""
 
         def steps(seed: int) -> int:
-            return int(states[seed].steps) if seed in states else 0
+            return int(states[seed].steps) if seed in states else -1  # not with those at step 0
 
         size = len(seeds) if self.inline else -(-len(seeds) // cores())
         sets = [

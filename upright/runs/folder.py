@@ -125,6 +125,15 @@ class SeedInfo:
     warnings: tuple[str, ...] = ()
     stints: tuple[Stint, ...] = ()
 
+    def is_unfinished(self, steps: int | None, episodes: int | None) -> bool:
+        """Whether there is something left to do for a budget."""
+        if self.state not in ("finished", "diverged"):
+            return True
+        if self.kept and not self.final_evaluation:
+            return True
+        spent = self.steps >= (steps or 0) and self.episodes >= (episodes or 0)
+        return self.state == "finished" and not spent
+
     def to_bytes(self) -> bytes:
         """The file's content."""
         return _to_json(SEED_FORMAT, self)
@@ -171,9 +180,10 @@ def best_path(run: Path) -> Path:
 
 
 def seeds_there(run: Path) -> list[int]:
-    """The seeds that have a folder, in order."""
+    """The seeds that have a folder, in order; of other names nothing is made."""
     names = (path.name for path in (run / "seeds").glob("*"))
-    return sorted(int(name) for name in names if name.isdecimal())
+    seeds = {int(name) for name in names if name.isdecimal() and len(name) <= 10}
+    return sorted(seed for seed in seeds if seed < 2**32 and seed_folder(run, seed).is_dir())
 
 
 def name_seeds(seeds: Iterable[int]) -> str:
@@ -205,7 +215,7 @@ def _from_json(kind: str, info: Any, folder: Path, name: str) -> Any:
             raise TypeError
         if version == VERSION:
             return from_plain(info, members)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise UprightError(f"{folder}: {name} is damaged") from None
     raise UprightError(
         f"{folder}: {kind.removeprefix('upright-')} format {version}; this version of upright"

@@ -28,7 +28,7 @@ class Run:
         self.info = folder.read_run_info(self.path)
         try:
             self.spec = Spec.from_dict(self.info.spec)
-        except (KeyError, TypeError, ValueError, UprightError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UprightError):
             raise UprightError(f"{path}: run.json is damaged (spec)") from None
         # A seed that somebody joined has a folder; one that has not begun yet has none.
         seeds = {*self.info.config.seeds, *folder.seeds_there(self.path)}

@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -191,8 +191,12 @@ class RunWriter:
         return writer
 
     @classmethod
-    def resume(cls, path: Path, unfinished: Callable[[SeedInfo], bool]) -> "RunWriter":
-        """The unfinished seeds that no other process writes; maybe none."""
+    def resume(cls, path: Path, steps: int | None, episodes: int | None) -> "RunWriter":
+        """The seeds with something left to do, that no other process writes; maybe none."""
+
+        def unfinished(seed: SeedInfo) -> bool:
+            return seed.is_unfinished(steps, episodes)
+
         run = Run(path)
         refuse_links(path)
         writer = cls(path, run.info)
@@ -214,10 +218,15 @@ class RunWriter:
         return writer
 
     def save_budget(self, steps: int | None, episodes: int | None) -> None:
-        """Another budget, in run.json."""
+        """Another budget, in run.json, unless another process has put a larger one there."""
         with self.locked():
-            config = replace(self.info.config, steps=steps, episodes=episodes)
-            self.info = replace(self.info, config=config)
+            self.info = folder.read_run_info(self.path)
+            before = self.info.config
+            larger = {
+                "steps": max(steps, before.steps or 0) if steps else None,
+                "episodes": max(episodes, before.episodes or 0) if episodes else None,
+            }
+            self.info = replace(self.info, config=replace(before, **larger))
             write_atomically(self.path / "run.json", self.info.to_bytes())
 
     def offer_best(self, policy: Policy) -> None:

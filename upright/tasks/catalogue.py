@@ -153,7 +153,8 @@ def make_task(name: str, physics: Physics | None = None, randomise: Ranges | Non
         for key, ends in randomise.items():
             if np.shape(ends) != (2,):
                 raise UprightError(f"randomise: {key} is {ends!r}; it must be (lowest, highest)")
-        task = Randomised(task, tuple((key, *ends) for key, ends in randomise.items()))
+        # In a fixed order, since each is drawn from a random key of its own.
+        task = Randomised(task, tuple((key, *ends) for key, ends in sorted(randomise.items())))
     return task
 
 

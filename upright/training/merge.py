@@ -33,11 +33,12 @@ def merge(runs: Sequence[str | Path], out: str | Path) -> Run:
                 raise UprightError(f"{before.path} and {part.path} both have {name_seeds(common)}")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UprightError(f"{path}: is not empty; choose another folder with --out")
-    make_folder(path.parent)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    place = path.resolve()  # "." has no name
+    make_folder(place.parent)
+    unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         _copy(parts, unfinished)
-        unfinished.rename(path)
+        unfinished.rename(place)
     except OSError as error:
         raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
     finally:

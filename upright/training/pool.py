@@ -14,7 +14,7 @@ class Pool:
     def __init__(self, groups: Sequence[SeedGroup], inline: bool = False):
         """`inline`: all in the calling thread, as windows want it."""
         self.groups = groups
-        self._threads = _Inline() if inline else ThreadPoolExecutor(min(len(groups), cores()))
+        self._threads = _Inline() if inline else ThreadPoolExecutor(min(len(groups), cores()) or 1)
 
     def run(self, next_segment: Callable[[int], Segment | None]) -> Iterator[SegmentResult]:
         """Yields what the seeds did, whoever is ready first.

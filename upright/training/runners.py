@@ -20,7 +20,6 @@ from upright.runners.randomness import transition_like
 from upright.runners.runner import Runner
 from upright.spec import Spec
 from upright.tasks import catalogue
-from upright.tasks.symmetry import check_mirror
 from upright.training.config import ROW_STEPS, Config
 
 # Apart from those of the final evaluation and from those of the episodes that are learned from.
@@ -32,8 +31,6 @@ def make_runner(config: Config, render: Literal["human"] | None = None) -> Runne
     agent, most_steps = config.agent, config.whole_ticks(ROW_STEPS)
     if config.runner == "compiled":
         task = config.make_task()
-        if catalogue.bare(config.task) not in catalogue.NAMES:  # ours are held by the tests
-            check_mirror(task)
         check_fit(agent, task.spec, len(config.seeds))
         return CompiledRunner(Compiled(task, agent, most_steps, config.evaluation_episodes))
     native, make = find_task(config)

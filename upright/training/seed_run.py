@@ -105,7 +105,8 @@ class SeedRun:
         ended = log.ended > 0
         self.steps += ended.size
         self.episodes += int(ended.sum())
-        self.returns.extend(log.episode_return[ended].tolist())
+        returns = log.episode_return[ended]
+        self.returns.extend(returns[np.isfinite(returns)].tolist())
 
     def on_result(self, result: SegmentResult) -> None:
         """Notes what it has done and was counted; writes it down if it has come to a row."""

@@ -17,9 +17,10 @@ from upright.runners import jit
 from upright.runners.runner import Runner
 from upright.runs import Run, provenance
 from upright.runs.checkpoint import Checkpoint
-from upright.runs.folder import RunInfo, SeedInfo, name_seeds, new_folder
+from upright.runs.folder import RunInfo, name_seeds, new_folder
 from upright.runs.writer import RunWriter
-from upright.tasks.catalogue import Physics, Ranges, bare, load
+from upright.tasks.catalogue import NAMES, Physics, Ranges, bare, is_native, load
+from upright.tasks.symmetry import check_mirror
 from upright.training.config import CHECKPOINT_STEPS, Config, plan
 from upright.training.interrupt import Interrupt
 from upright.training.progress import Status, Watch
@@ -111,7 +112,7 @@ def resume(
     config = before.with_budget(steps, episodes)
     with (
         _running(watch) as interrupt,
-        RunWriter.resume(path, partial(_is_unfinished, config)) as writer,
+        RunWriter.resume(path, config.steps, config.episodes) as writer,
     ):
         if not writer.seeds and not writer.others:
             raise UprightError(f"{path}: already finished; give a larger budget with --steps")
@@ -197,16 +198,6 @@ def _read_checkpoints(seeds: list[SeedRun], template: Any) -> dict[SeedRun, Chec
     return found
 
 
-def _is_unfinished(config: Config, seed: SeedInfo) -> bool:
-    """Whether there is something left to do for a budget."""
-    if seed.state not in ("finished", "diverged"):
-        return True
-    if seed.kept and not seed.final_evaluation:
-        return True
-    spent = seed.steps >= (config.steps or 0) and seed.episodes >= (config.episodes or 0)
-    return seed.state == "finished" and not spent
-
-
 @contextmanager
 def _running(watch: Watch) -> Generator[Interrupt]:
     """Where Ctrl-C is heard and JAX is ready."""
@@ -224,7 +215,9 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 
 
 def _review(config: Config, runner: Runner) -> list[str]:
-    """What is worth a warning. Raises UprightError where nothing would be learned."""
+    """What is worth a warning. Raises UprightError where nothing, or nonsense, would be learned."""
+    if is_native(config.task) and bare(config.task) not in NAMES:  # ours are held by the tests
+        check_mirror(config.make_task())
     longest = runner.spec.episode_steps
     budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
     findings = config.agent.review(budget)

@@ -49,7 +49,13 @@ class Trainer:
         self.watch(Status("compiling", 0.0))
         self.begin_stint()
         began = datetime.now(UTC)
-        groups = self.runner.start(tuple(self.seeds), states, self.progress.add, self.cancelled)
+        for seed in self.seeds.values():
+            if seed.state != "running":
+                seed.next_segment(cancelled=True)  # it had diverged: all that is left is its end
+        going = tuple(seed for seed, run in self.seeds.items() if run.state == "running")
+        groups = (
+            self.runner.start(going, states, self.progress.add, self.cancelled) if going else []
+        )
         compile_seconds = (datetime.now(UTC) - began).total_seconds()
         with Pool(groups, self.runner.inline) as pool:
             self.note_irreproducible(groups)
