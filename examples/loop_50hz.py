@@ -102,6 +102,8 @@ def main() -> None:
 
     if arguments.file.exists():
         learner = upright.Learner.load(arguments.file)
+        if learner.spec != SPEC:
+            parser.error(f"{arguments.file} is for {learner.spec.task}, not for {SPEC.task}")
         print(f"goes on from {arguments.file}, {learner.steps} cycles old")
     else:
         learner = upright.Learner(SPEC, upright.DQN(), seed=0)

@@ -259,3 +259,35 @@ def test_a_task_that_yields_nan_is_told_in_one_line(tmp_path, forget):
     for result in run.results:
         assert result.state == "failed"
         assert "a reward or observation of the task is not finite" in result.error
+
+
+@dataclass(frozen=True)
+class Forgetful(Tank):
+    """Does not count its steps."""
+
+    def step(self, state, action):
+        following, timestep = super().step(state, action)
+        return following._replace(steps=state.steps), timestep
+
+
+def test_a_task_that_forgets_its_time_limit_is_not_trained(tmp_path, forget):
+    upright.register("Tank-v0", Forgetful)
+    with pytest.raises(UprightError, match="'Tank-v0' goes on after 20 steps, its episode_steps"):
+        upright.train("Tank-v0", seeds=1, steps=1000, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    problems = upright.doctor("Tank-v0", seeds=1, steps=1000).problems
+    assert [finding.check for finding in problems] == ["time limit"]
+
+
+@dataclass(frozen=True)
+class Mistyped(Tank):
+    """A slip of the pen within its spec."""
+
+    @property
+    def spec(self):
+        return Spec("Tank-v0", self.observaton)
+
+
+def test_an_error_within_a_spec_is_told_as_it_is():
+    with pytest.raises(UprightError, match=r"its spec fails with AttributeError: .*observaton"):
+        check_task(Mistyped())

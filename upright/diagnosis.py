@@ -22,6 +22,7 @@ from upright.runners.runner import Runner, Segment, cores
 from upright.seeds import check_seeds
 from upright.spec import Choice, Spec
 from upright.tasks.catalogue import Physics, Ranges, is_native
+from upright.tasks.task import check_time_limit
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
 from upright.training.runners import find_task, make_runner
@@ -98,6 +99,11 @@ def doctor(
     findings += determinism.check(determinism.play_again(make, seed))
     if is_native(config.task):
         findings += symmetry.check(config.make_task())
+        try:
+            check_time_limit(config.make_task())
+        except UprightError as error:
+            fix = "truncate there: return state.steps >= self.episode_steps"
+            findings.append(Finding("time limit", "problem", str(error), fix))
     watch("timing the learner", 0.0)
     findings += _of_the_agent(played, spec, config)
     return Report(task, tuple(findings))

@@ -198,7 +198,7 @@ class NativeEpisodes:
         observations, _ = self._envs.reset(seed=list(self._reset_seeds))
         returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
         running = np.ones(episodes, np.bool_)
-        most = MOST_STEPS if policy.spec.episode_steps is None else np.inf
+        most = policy.spec.episode_steps or MOST_STEPS
         while running.any() and lengths.max() < most:
             if stop():
                 raise Stopped

@@ -16,9 +16,9 @@ Act = Callable[[Float[Array, "E O"]], Array]  # indices [E] of a Choice, else ve
 def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
     """Undiscounted return of one episode from the start state of each of the E keys.
 
-    An episode that has no end is cut off after `MOST_STEPS`, if the task has no time limit.
+    An episode that has no end is cut off after the task's time limit, or after `MOST_STEPS`.
     """
-    most = MOST_STEPS if task.spec.episode_steps is None else jnp.inf
+    most = task.spec.episode_steps or MOST_STEPS
 
     def step(rollouts: _Rollouts) -> _Rollouts:
         actions = act(jax.vmap(task.observe)(rollouts.states))

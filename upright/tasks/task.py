@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from upright.errors import UprightError
-from upright.spec import Spec
+from upright.spec import Choice, Spec
 
 
 class State(NamedTuple):
@@ -72,7 +72,12 @@ def check_task(task: Any) -> None:
     for method in ("reset", "observe", "step"):
         if not callable(getattr(task, method, None)):
             raise UprightError(f"task {name} has no method {method}")
-    spec = getattr(task, "spec", None)
+    owner: Any = task
+    try:
+        spec = owner.spec
+    except Exception as error:  # the user's own code
+        said = f"{type(error).__name__}: {error}"
+        raise UprightError(f"task {name}: its spec fails with {said}") from error
     if not isinstance(spec, Spec):
         raise UprightError(f"task {name}: its spec is {spec!r}; it must be an upright.Spec")
     if spec.dt is None:
@@ -85,6 +90,29 @@ def check_task(task: Any) -> None:
     if spec.mirror is not None and not callable(getattr(task, "mirror", None)):
         raise UprightError(f"task {name} has no method mirror(state), and its spec has a mirror")
     _check_shapes(task, name, spec)
+
+
+def check_time_limit(task: Task) -> None:
+    """Raises UprightError if the episode goes on after the time limit that the spec tells."""
+    limit = task.spec.episode_steps
+    if limit is None:
+        return
+    action = task.spec.action
+    first: Any = 0 if isinstance(action, Choice) else [c.minimum for c in action.channels]
+    inputs = action.physical(jnp.asarray(first))
+
+    def step(state: Any, _: None) -> tuple[Any, Bool[Array, ""]]:
+        state, timestep = task.step(state, inputs)
+        return state, timestep.terminated | timestep.truncated
+
+    def play(key: PRNGKeyArray) -> Bool[Array, ""]:
+        return jax.lax.scan(step, task.reset(key), None, length=limit)[1][-1]
+
+    if not bool(jax.jit(play)(jax.random.key(0))):
+        raise UprightError(
+            f"task {task.spec.task!r} goes on after {limit} steps, its episode_steps; count the"
+            " steps in the state, and let step() truncate there"
+        )
 
 
 _NONE = object()

@@ -21,6 +21,7 @@ from upright.runs.folder import RunInfo, name_seeds, new_folder
 from upright.runs.writer import RunWriter
 from upright.tasks.catalogue import NAMES, Physics, Ranges, bare, is_native, load
 from upright.tasks.symmetry import check_mirror
+from upright.tasks.task import check_time_limit
 from upright.training.config import CHECKPOINT_STEPS, Config, plan
 from upright.training.interrupt import Interrupt
 from upright.training.progress import Status, Watch
@@ -217,11 +218,11 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 def _review(config: Config, runner: Runner) -> list[str]:
     """What is worth a warning. Raises UprightError where nothing, or nonsense, would be learned."""
     if is_native(config.task) and bare(config.task) not in NAMES:  # ours are held by the tests
+        check_time_limit(config.make_task())
         check_mirror(config.make_task())
     longest = runner.spec.episode_steps
     budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
-    findings = config.agent.review(budget)
-    for finding in findings:
+    for finding in (findings := config.agent.review(budget)):
         if finding.severity == "problem":
             raise UprightError(f"{finding.seen}; {finding.fix}")
     findings += [f for f in ends.declared_limit(longest) if f.severity != "fine"]
