@@ -211,6 +211,7 @@ def test_what_act_gave_may_be_told_to_observe():
         learner.observe(0.0, [0.0], False, action=[3.0])
     with pytest.raises(UprightError, match="PolicyGradient learns from the actions that it chose"):
         learner.observe(0.0, [0.0], False, action=[0.05])
+    learner.observe(0.0, [0.0], False, action=learner.act([0.0]))
     choices = Spec("test", spec.observation, Choice("u", "N", (-0.1, 0.1)), 0.1, None)
     learner = Learner(choices, QUICK, seed=0)
     for _ in range(5):

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import upright
 from upright import parameters
 from upright.errors import UprightError
 from upright.evaluation import native
+from upright.evaluation.episodes import Stopped, evaluate
 from upright.parameters import Parameters, parameter
 from upright.plants.acrobot import Acrobot
 from upright.plants.cartpole import CartPole
@@ -20,6 +22,7 @@ from upright.tasks.mountain_car import MountainCarTask
 from upright.tasks.pendulum import PendulumDiscreteTask, PendulumTask
 from upright.tasks.randomised import Randomised, in_this_episode, with_time_limit
 from upright.tasks.symmetry import check_mirror
+from upright.training import trainer
 
 RANGES = {"half_length": (0.25, 1.0), "pole_mass": (0.05, 0.3)}
 
@@ -203,3 +206,26 @@ def test_the_order_in_which_ranges_are_given_changes_nothing():
         make_task("CartPole-v1", None, given) for given in (ranges, dict(reversed(ranges.items())))
     )
     assert one == other
+
+
+def test_ctrl_c_between_the_two_final_evaluations_leaves_the_rest_to_a_resume(
+    tmp_path, monkeypatch
+):
+    """With nominal physics it was evaluated, with randomised ones not yet."""
+    asked = []
+
+    def evaluate_once(*arguments, **options):
+        asked.append(options["randomised"])
+        if options["randomised"]:
+            raise Stopped
+        return evaluate(*arguments, **options)
+
+    settings = {"seeds": 1, "steps": 600, "randomise": {"half_length": (0.4, 0.6)}}
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "evaluate", evaluate_once)
+        run = upright.train("CartPole-v1", out=tmp_path / "run", **settings)
+    assert asked == [False, True]
+    assert run.results[0].state == "interrupted"
+    run = upright.resume(run.path)
+    assert run.status == "finished"
+    assert run.results[0].randomised_evaluation is not None

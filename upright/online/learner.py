@@ -115,7 +115,7 @@ class Learner:
         if not np.isfinite(reward):
             raise UprightError(f"reward is not finite: {reward}")
         if action is not None:
-            acted = acted._replace(action=self._carried_out(action))
+            acted = self._with_carried_out(acted, action)
         self._count()
         one = np.ones(1, np.float32)
         transition = Transition(
@@ -225,6 +225,19 @@ class Learner:
             raise UprightError(f"observation is not finite: {x.tolist()}")
         return x
 
+    def _with_carried_out(self, acted: "_Acted", action: ArrayLike) -> "_Acted":
+        """With what was done in its place; as it was where the plant got what `act` said."""
+        carried_out = self._carried_out(action)
+        physical = self.spec.action.physical
+        if np.array_equal(physical(carried_out), physical(acted.action)):
+            return acted
+        if jax.tree.leaves(acted.extras):
+            raise UprightError(
+                f"action is {action}, but {type(self.agent).__name__} learns from the actions that"
+                " it chose itself; leave action out"
+            )
+        return acted._replace(action=carried_out)
+
     def _carried_out(self, action: ArrayLike) -> NDArray[Any]:
         """As the memory keeps it: an index [1], or a vector [1 U]."""
         # In single precision, as `act` gives it: a bound such as 0.1 is another number there.
@@ -244,11 +257,6 @@ class Learner:
                     f"action {channel.name!r} is {number:g} {channel.unit}; it must be between"
                     f" {channel.minimum:g} and {channel.maximum:g}"
                 )
-        if jax.tree.leaves(self._like.extras):
-            raise UprightError(
-                f"action is {action}, but {type(self.agent).__name__} learns from the actions that"
-                " it chose itself; leave action out"
-            )
         return value[None]
 
     def _count(self) -> None:

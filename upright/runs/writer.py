@@ -243,6 +243,7 @@ class RunWriter:
     def refresh_best(self) -> None:
         """Makes the best of all kept policies, of other processes' seeds, too, that of the run."""
         with self.locked():
+            remove_unfinished(self.path)  # whoever writes there holds the lock
             kept = list(_kept_policies(self.path))
             if kept:
                 max(kept, key=_rank).save(folder.best_path(self.path))

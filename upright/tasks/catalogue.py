@@ -158,6 +158,21 @@ def make_task(name: str, physics: Physics | None = None, randomise: Ranges | Non
     return task
 
 
+def check_promises(name: str, physics: Physics, randomise: Ranges) -> None:
+    """Raises UprightError if a task of the user's own does not do what its spec says.
+
+    It ends at its time limit and mirrors as it says; upright's own are held to that by the tests.
+    """
+    name = bare(name).removeprefix("upright/")
+    if is_native(name) and name not in NAMES:
+        from upright.tasks.symmetry import check_mirror
+        from upright.tasks.task import check_time_limit
+
+        task = make_task(name, physics, randomise)
+        check_time_limit(task)
+        check_mirror(task)
+
+
 def environment(
     name: str, physics: Physics | None = None, randomise: Ranges | None = None
 ) -> tuple[str, dict[str, Any]]:

@@ -19,9 +19,7 @@ from upright.runs import Run, provenance
 from upright.runs.checkpoint import Checkpoint
 from upright.runs.folder import RunInfo, name_seeds, new_folder
 from upright.runs.writer import RunWriter
-from upright.tasks.catalogue import NAMES, Physics, Ranges, bare, is_native, load
-from upright.tasks.symmetry import check_mirror
-from upright.tasks.task import check_time_limit
+from upright.tasks.catalogue import Physics, Ranges, bare, check_promises, load
 from upright.training.config import CHECKPOINT_STEPS, Config, plan
 from upright.training.interrupt import Interrupt
 from upright.training.progress import Status, Watch
@@ -217,12 +215,11 @@ def _running(watch: Watch) -> Generator[Interrupt]:
 
 def _review(config: Config, runner: Runner) -> list[str]:
     """What is worth a warning. Raises UprightError where nothing, or nonsense, would be learned."""
-    if is_native(config.task) and bare(config.task) not in NAMES:  # ours are held by the tests
-        check_time_limit(config.make_task())
-        check_mirror(config.make_task())
+    check_promises(config.task, config.physics, config.randomise)
     longest = runner.spec.episode_steps
     budget = float(config.steps or (config.episodes or 0) * (longest or float("inf")))
-    for finding in (findings := config.agent.review(budget)):
+    findings = config.agent.review(budget)
+    for finding in findings:
         if finding.severity == "problem":
             raise UprightError(f"{finding.seen}; {finding.fix}")
     findings += [f for f in ends.declared_limit(longest) if f.severity != "fine"]

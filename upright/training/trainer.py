@@ -88,10 +88,11 @@ class Trainer:
                 self.progress.evaluating(fraction)
                 return self.cancelled()
 
-            final: list[FinalEvaluation] = []  # nominal, then randomised
+            final: list[FinalEvaluation] = []
+            physics = (False, True) if self.config.randomise else (False,)  # nominal, randomised
             try:
                 if seed.kept and not self.cancelled():
-                    for randomised in (False, True)[: 2 if self.config.randomise else 1]:
+                    for randomised in physics:
                         evaluation = evaluate(
                             seed.kept,
                             task=self.config.task,
@@ -105,7 +106,8 @@ class Trainer:
                 pass
             except UprightError as error:
                 seed.state, seed.error = "failed", f"in the final evaluation, {error}"
-            if seed.kept and not final and seed.state in ("finished", "diverged"):
+            complete = len(final) == len(physics)
+            if seed.kept and not complete and seed.state in ("finished", "diverged"):
                 seed.state = "interrupted"
             seed.save(*final or [None])
 
