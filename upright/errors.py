@@ -16,3 +16,8 @@ class VersionError(UprightError):
 
 class UprightWarning(UserWarning):
     """Something that a user should know, and that does not stop the work."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of somebody else's error, without its line feeds; its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
+from upright.errors import UprightError, one_line
 from upright.spec import Channel, Choice, Continuous
 from upright.tasks import catalogue
 
@@ -176,8 +176,3 @@ def _actions(
     names = entries("action", space.shape)
     limits = zip(space.low.ravel().tolist(), space.high.ravel().tolist(), strict=True)
     return Continuous(tuple(bounded(n, *both) for n, both in zip(names, limits, strict=True))), None
-
-
-def one_line(error: BaseException) -> str:
-    """The message of somebody else's error."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from upright.bridge.flat import Flat, one_line
+from upright.bridge.flat import Flat
+from upright.errors import one_line
 
 Actions = Int[np.ndarray, " T"] | Float[np.ndarray, "T U"]
 

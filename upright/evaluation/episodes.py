@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 # Registers upright/CartPole-v1 and the others.
 import upright.bridge  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upright.bridge import flat
-from upright.errors import UprightError, UprightWarning
+from upright.errors import UprightError, UprightWarning, one_line
 from upright.evaluation import MOST_STEPS
 from upright.policy import Policy, load_policy
 from upright.spec import Choice, Continuous
@@ -176,7 +176,7 @@ class Episodes:
         except (Exception, SystemExit) as error:
             name = type(error).__name__
             raise UprightError(
-                f"the environment raised {name}: {flat.one_line(error)} (reset seed {seed})"
+                f"the environment raised {name}: {one_line(error)} (reset seed {seed})"
             ) from error
 
 

@@ -46,7 +46,7 @@ class Memory(Protocol):
         ...
 
     def restored(self, stored: Any) -> Any:
-        """The inverse of `stored`."""
+        """The content again, of full size, from what `stored` gave."""
         ...
 
     def on_host(self, seeds: int) -> "HostMemory":

@@ -58,7 +58,7 @@ class Row:
         return xp.concatenate(flat, axis=-1)
 
     def unpack(self, rows: Float[Array, "*B row"]) -> Any:
-        """The inverse of `pack`."""
+        """The tree with leading axes *B that `pack` made these rows [*B row] of."""
         parts = zip(self.parts(rows), self.dtypes, strict=True)
         return jax.tree.unflatten(self.structure, [part.astype(dtype) for part, dtype in parts])
 

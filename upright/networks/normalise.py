@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
     @staticmethod
     def init(measured: Sequence[bool]) -> "Moments":
-        """Of no observation yet."""
+        """Before the first observation; `measured` says which channels are scaled by it."""
         return Moments(
             measured=jnp.array(measured, jnp.float32),
             observed=jnp.zeros((), jnp.int32),

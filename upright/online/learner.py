@@ -71,7 +71,7 @@ class Learner:
         self._acted: _Acted | None = None  # waits for `observe`
         self._observed: NDArray[np.float32] | None = None  # [1 row], waits to be counted
         self._block: Any = None  # random numbers of some steps
-        self._programs = _compile(self)
+        self._programs = self._compile()
         self._draw()
         self._refresh()
 
@@ -214,6 +214,33 @@ class Learner:
         learner._refresh()
         return learner
 
+    def _compile(self) -> "_Programs":
+        agent, spec, memory, row = self.agent, self.spec, self._rules, self._row
+
+        def drawn(run: PRNGKeyArray, step: Int[Array, ""]) -> randomness.Randomness:
+            return randomness.draw(agent, memory, spec, run, step)._replace(reset=())
+
+        def block(run: PRNGKeyArray, start: Int[Array, ""]) -> Any:
+            return jax.vmap(lambda step: drawn(run, step).agent)(start + jnp.arange(_BLOCK))
+
+        def learn(state: Any, sampled: Any, noise: Any) -> Any:
+            return agent.learn(state, memory.unpack(sampled), noise)
+
+        def count(state: Any, observed: Any) -> Any:
+            return agent.count(state, row.unpack(observed))
+
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+        drawn_like = jax.eval_shape(drawn, self._run, number)
+        sampled_like = jax.eval_shape(memory.sample, jax.eval_shape(memory.init), drawn_like.memory)
+        observed_like = jax.ShapeDtypeStruct((1, row.width), jnp.float32)
+        lowered = [
+            jax.jit(block).lower(self._run, number),
+            jax.jit(drawn).lower(self._run, number),
+            jax.jit(learn, donate_argnums=0).lower(self._state, sampled_like, drawn_like.agent),
+            jax.jit(count, donate_argnums=0).lower(self._state, observed_like),
+        ]
+        return _Programs(*jit.compile_all(lowered))
+
     def _checked(self, observation: ArrayLike) -> NDArray[np.float32]:
         # A copy: the loop may read its sensors into the same array again.
         x = np.array(observation, np.float32)
@@ -291,32 +318,3 @@ class _Programs(NamedTuple):
     randomness: Callable[..., Any]
     learn: Callable[..., Any]
     count: Callable[..., Any]
-
-
-def _compile(learner: Learner) -> _Programs:
-    agent, spec, memory, row = learner.agent, learner.spec, learner._rules, learner._row  # pyright: ignore[reportPrivateUsage]
-    state, run = learner._state, learner._run  # pyright: ignore[reportPrivateUsage]
-
-    def drawn(run: PRNGKeyArray, step: Int[Array, ""]) -> randomness.Randomness:
-        return randomness.draw(agent, memory, spec, run, step)._replace(reset=())
-
-    def block(run: PRNGKeyArray, start: Int[Array, ""]) -> Any:
-        return jax.vmap(lambda step: drawn(run, step).agent)(start + jnp.arange(_BLOCK))
-
-    def learn(state: Any, sampled: Any, noise: Any) -> Any:
-        return agent.learn(state, memory.unpack(sampled), noise)
-
-    def count(state: Any, observed: Any) -> Any:
-        return agent.count(state, row.unpack(observed))
-
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    drawn_like = jax.eval_shape(drawn, run, number)
-    sampled_like = jax.eval_shape(memory.sample, jax.eval_shape(memory.init), drawn_like.memory)
-    observed_like = jax.ShapeDtypeStruct((1, row.width), jnp.float32)
-    lowered = [
-        jax.jit(block).lower(run, number),
-        jax.jit(drawn).lower(run, number),
-        jax.jit(learn, donate_argnums=0).lower(state, sampled_like, drawn_like.agent),
-        jax.jit(count, donate_argnums=0).lower(state, observed_like),
-    ]
-    return _Programs(*jit.compile_all(lowered))

@@ -13,6 +13,7 @@ from upright.evaluation import native
 from upright.memory.memory import Memory
 from upright.memory.transition import Transition
 from upright.runners import randomness
+from upright.runners.runner import StepLog
 from upright.tasks.task import Task
 
 
@@ -41,12 +42,12 @@ class Compiled:
 
     @property
     def environments(self) -> int:
-        """E."""
+        """How many the seed acts in side by side, E."""
         return self.agent.environments
 
     @cached_property
     def memory(self) -> Memory:
-        """Of the agent, for this task."""
+        """What the agent keeps of its experience of this task."""
         return self.agent.memory(randomness.transition_like(self.agent, self.task.spec))
 
     def init(self, key: PRNGKeyArray) -> Carry:
@@ -86,7 +87,7 @@ class Compiled:
             carry, row = self._tick(loop.carry, jax.tree.map(lambda x: x[loop.taken], drawn))
             return _Loop(loop.taken + 1, carry, loop.log.at[loop.taken].set(row))
 
-        columns = 4 * self.environments + 1 + len(self.agent.Metrics._fields)
+        columns = StepLog.width(self.environments, len(self.agent.Metrics._fields))
         begin = _Loop(jnp.zeros_like(first), carry, jnp.zeros((ticks, columns)))
         end = jax.lax.while_loop(unfinished, tick, begin)
         return end.carry, end.taken, end.log
@@ -106,7 +107,7 @@ class Compiled:
         return native.returns(self.task, act, self.evaluation_keys()), finite
 
     def evaluation_keys(self) -> Key[Array, " N"]:
-        """Of the start states of an evaluation."""
+        """The keys from which the start states of an evaluation are drawn."""
         # A root that no seed has: theirs are below 2^32 and begin with a zero word.
         root = jax.random.wrap_key_data(jnp.array([1, 0], jnp.uint32))
         return jax.random.split(root, self.evaluation_episodes)

@@ -38,7 +38,7 @@ class CompiledRunner:
 
     @property
     def spec(self) -> Spec:
-        """Of the task."""
+        """What the task looks like from outside."""
         return self.compiled.task.spec
 
     def start(
@@ -62,7 +62,7 @@ class CompiledRunner:
         ]
 
     def template(self) -> Carry:
-        """Of `CompiledGroup` states."""
+        """What the state of one seed looks like, see `Runner.template`."""
         compiled = self.compiled
 
         def like() -> Carry:
@@ -106,7 +106,9 @@ class CompiledGroup:
         """As `SeedGroup.run`."""
         carry = self._begin() if self._carry is None else self._carry
         steps = [segments[seed].steps if seed in segments else 0 for seed in self.seeds]
-        rows, taken = np.zeros((len(self.seeds), 0, 0)), np.zeros(len(self.seeds), int)
+        environments = self._compiled.environments
+        width = StepLog.width(environments, len(self._compiled.agent.Metrics._fields))
+        rows, taken = np.zeros((len(self.seeds), 0, width)), np.zeros(len(self.seeds), int)
         if any(steps):
             episodes = max(segment.episodes for segment in segments.values())
             carry, ticks, log = self._programs.advance(
@@ -118,15 +120,11 @@ class CompiledGroup:
         returns, finite_params = np.zeros(0), np.zeros(0)
         if any(segment.evaluate for segment in segments.values()):
             returns, finite_params = map(np.asarray, self._programs.evaluate(carry.agent))
-        environments = self._compiled.environments
         self._on_progress(int(taken.sum()) * environments)
         results: list[SegmentResult] = []
         for i, (seed, asked) in enumerate(zip(self.seeds, steps, strict=True)):
             if seed not in segments:
                 continue
-            log = StepLog.empty(environments, len(self._compiled.agent.Metrics._fields))
-            if taken[i]:
-                log = StepLog.unpack(rows[i, : taken[i]], environments)
             # Else the budget of episodes ended the segment, or a metric.
             whole = taken[i] * environments == asked
             evaluated = segments[seed].evaluate and whole
@@ -137,7 +135,7 @@ class CompiledGroup:
             results.append(
                 SegmentResult(
                     seed=seed,
-                    log=log,
+                    log=StepLog.unpack(rows[i, : taken[i]], environments),
                     finite=bool(finite[i] and (not evaluated or finite_params[i])),
                     policy=self._policy(carry, i) if evaluated else None,
                     returns=returns[i] if evaluated else None,

@@ -9,7 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from upright.bridge.flat import Flat, one_line
+from upright.bridge.flat import Flat
+from upright.errors import one_line
 from upright.runners.runner import Cancelled
 
 

@@ -101,7 +101,7 @@ class HostedRunner:
         return groups
 
     def template(self) -> HostedState:
-        """Of `HostedGroup` states."""
+        """What the state of one seed looks like, see `Runner.template`."""
         each, count = self.agent.environments, np.zeros((), np.int32)
 
         def zeros(like: Any) -> Any:
@@ -185,7 +185,7 @@ class HostedGroup:
         for place, seed in enumerate(self.seeds):
             if ticks and seed not in segments:
                 self._end(place)
-        columns = 4 * each + 1 + len(self._agent.Metrics._fields)
+        columns = StepLog.width(each, len(self._agent.Metrics._fields))
         log = np.zeros((ticks, len(self.seeds), columns), np.float32)
         taken = np.zeros(len(self.seeds), np.int32)
         drawn: Any = self._draw() if ticks else ()

@@ -52,7 +52,7 @@ class Seed:
 
     @cached_property
     def memory(self) -> Memory:
-        """Of the agent, for this task."""
+        """What the agent keeps of its experience of this task."""
         return self.agent.memory(self.like)
 
     @cached_property

@@ -32,7 +32,7 @@ class Packing:
         return [joined, *(leaf for leaf in leaves if leaf.size > self._large)]
 
     def unpack(self, packed: Packed) -> Any:
-        """The inverse; of NumPy arrays, which may have leading axes, copies."""
+        """The tree that `pack` packed; of NumPy arrays, which may have leading axes, copies."""
         leaves = [
             leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in self.parts(packed)
         ]

@@ -32,7 +32,7 @@ class Randomness(NamedTuple):
 
 
 def keys(seed: PRNGKeyArray) -> Keys:
-    """Of one seed."""
+    """The keys that a seed's own key is split into, once, at its beginning."""
     return Keys(*jax.random.split(seed, 3))
 
 

@@ -27,22 +27,21 @@ class StepLog(NamedTuple):
 
     @staticmethod
     def unpack(rows: Any, environments: int) -> "StepLog":
-        """From rows of numbers [*T 4 E + 1 + M]."""
+        """From packed rows [*T width]."""
         e = environments
         ended, total, length, terminated = (rows[..., i * e : (i + 1) * e] for i in range(4))
         return StepLog(ended, total, length, terminated, rows[..., 4 * e], rows[..., 4 * e + 1 :])
 
     def pack(self) -> NDArray[np.float32]:
-        """The inverse of `unpack`."""
+        """Packed rows [*T width], for a file or to pass on."""
         *columns, learned, metrics = self
         parts = [*columns, learned[..., None], metrics]
         return np.concatenate(parts, axis=-1, dtype=np.float32)
 
     @staticmethod
-    def empty(environments: int, metrics: int) -> "StepLog":
-        """Of no tick."""
-        rows = np.zeros((0, 4 * environments + 1 + metrics), np.float32)
-        return StepLog.unpack(rows, environments)
+    def width(environments: int, metrics: int) -> int:
+        """Numbers of a packed row."""
+        return 4 * environments + 1 + metrics
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Runner(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """Of the task."""
+        """What the task looks like from outside."""
         ...
 
     @property

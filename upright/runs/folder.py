@@ -170,12 +170,12 @@ def seed_folder(run: Path, seed: int) -> Path:
 
 
 def policy_path(run: Path, seed: int, which: Which = "kept") -> Path:
-    """Of a seed's kept policy, or of its last one."""
+    """Where a seed's kept policy lies, or its last one."""
     return seed_folder(run, seed) / f"{which}.safetensors"
 
 
 def best_path(run: Path) -> Path:
-    """Of the best kept policy of all seeds."""
+    """Where the best kept policy of all seeds lies."""
     return run / "best.safetensors"
 
 

@@ -71,7 +71,7 @@ class SeedWriter:
                 raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Of the tables [bytes], once they are on the disk."""
+        """How long these tables are [bytes], once they are on the disk."""
         sizes: dict[str, int] = {}
         for name in names:
             path = self.table_path(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from upright.errors import UprightError
+from upright.errors import UprightError, one_line
 
 if TYPE_CHECKING:
     from upright.tasks.task import Task
@@ -128,8 +128,7 @@ def load(name: str) -> str:
         except UprightError as error:
             raise UprightError(f"module {module!r}: {error}") from error
         except (Exception, SystemExit) as error:  # the user's own code
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise UprightError(f"task {name!r} cannot be made: {text}") from error
+            raise UprightError(f"task {name!r} cannot be made: {one_line(error)}") from error
     return rest
 
 

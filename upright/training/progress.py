@@ -62,7 +62,7 @@ class Progress:
 
     @property
     def new_steps(self) -> int:
-        """Of this process, over all seeds."""
+        """Steps that this process took, over all seeds."""
         return self.steps - self._steps_before
 
     def start(self) -> None:
@@ -95,7 +95,7 @@ class Progress:
             yield
 
     def evaluating(self, fraction: float) -> None:
-        """Of the final evaluation so much is done."""
+        """Shows that so much of the final evaluation is done."""
         if time.monotonic() - self._shown >= _WATCH_SECONDS:
             self._shown = time.monotonic()
             self.watch(Status("evaluating", fraction))

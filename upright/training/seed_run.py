@@ -44,7 +44,8 @@ class SeedRun:
         self._saved = False  # the newest checkpoint is of this moment
         self._finalised = False
         agent = config.agent
-        self._no_rows = StepLog.empty(agent.environments, len(agent.Metrics._fields)).pack()
+        width = StepLog.width(agent.environments, len(agent.Metrics._fields))
+        self._no_rows = np.zeros((0, width), np.float32)
         self._unwritten = [self._no_rows]  # packed logs
         self._columns = {
             "episodes": EPISODES,
@@ -101,7 +102,7 @@ class SeedRun:
         return None
 
     def count(self, log: StepLog) -> None:
-        """Of what it has done."""
+        """Adds the steps, episodes and returns of a log to those of the seed."""
         ended = log.ended > 0
         self.steps += ended.size
         self.episodes += int(ended.sum())
@@ -143,7 +144,7 @@ class SeedRun:
 
     @property
     def fraction(self) -> float:
-        """Of its budget that is used up; of a seed that has ended all of it."""
+        """How much of its budget is used up, from 0 to 1; 1 of a seed that has ended."""
         if self.state != "running":
             return 1.0
         if self.config.steps:

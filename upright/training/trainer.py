@@ -76,7 +76,7 @@ class Trainer:
         return self.interrupt.requested
 
     def next_segment(self, seed: int) -> Segment | None:
-        """Of one seed; None: it has ended."""
+        """What a seed does next; None: it has ended."""
         return self.seeds[seed].next_segment(self.cancelled())
 
     def final_evaluation(self) -> None:
