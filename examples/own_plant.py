@@ -41,12 +41,12 @@ from upright.tasks.task import State, TimeStep
 class WheelPendulum(Parameters):
     """What one would measure."""
 
-    gravity: float = parameter(9.81, at_least=0)  # [m/s^2]
-    rod_mass: float = parameter(0.1, above=0)  # [kg]
-    rod_length: float = parameter(0.2, above=0)  # from the hinge to the wheel's axis [m]
-    wheel_mass: float = parameter(0.1, above=0)  # a disk [kg]
-    wheel_radius: float = parameter(0.06, above=0)  # [m]
-    friction: float = parameter(1e-5, at_least=0)  # of the wheel's bearing [N m s/rad]
+    gravity: float = parameter(9.81, at_least=0, unit="m/s^2")
+    rod_mass: float = parameter(0.1, above=0, unit="kg")
+    rod_length: float = parameter(0.2, above=0, unit="m")  # from the hinge to the wheel's axis
+    wheel_mass: float = parameter(0.1, above=0, unit="kg")  # a disk
+    wheel_radius: float = parameter(0.06, above=0, unit="m")
+    friction: float = parameter(1e-5, at_least=0, unit="N m s/rad")  # of the wheel's bearing
 
 
 def dynamics(x: Float[Array, " 3"], u: Float[Array, " 1"], p: WheelPendulum) -> Float[Array, " 3"]:
@@ -67,11 +67,11 @@ class WheelTask(Parameters):
     """
 
     plant: WheelPendulum = field(default_factory=WheelPendulum)
-    torque: float = parameter(0.05, above=0)  # of the motor, in either direction [N m]
-    dt: float = parameter(0.02, above=0)  # sampling time [s]
-    angle_limit: float = parameter(0.3, above=0)  # the episode terminates beyond it [rad]
-    wheel_limit: float = parameter(200.0, above=0)  # the episode terminates beyond it [rad/s]
-    start_range: float = parameter(0.1, at_least=0)  # of angle and velocity, +- [rad, rad/s]
+    torque: float = parameter(0.05, above=0, unit="N m")  # of the motor, in either direction
+    dt: float = parameter(0.02, above=0, unit="s")  # sampling time
+    angle_limit: float = parameter(0.3, above=0, unit="rad")  # the episode terminates beyond it
+    wheel_limit: float = parameter(200.0, above=0, unit="rad/s")  # the episode terminates beyond it
+    start_range: float = parameter(0.1, at_least=0, unit="rad, rad/s")  # of angle and velocity, +-
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

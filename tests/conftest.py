@@ -1,6 +1,9 @@
 """What several tests need."""
 
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +14,9 @@ from upright.policy import Provenance, Score
 from upright.runners import jit
 from upright.tasks.catalogue import make_task
 
-# Before the first computation, as a user has it.
+# Compiled programs of the tests alone, for the processes that they start, too; kept, as they save
+# minutes. Then the first computation may come, as a user has it.
+os.environ["UPRIGHT_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "programs")
 jit.prepare()
 
 
@@ -22,6 +27,14 @@ def untrained():
     state = agent.init(jax.random.key(3), spec)
     provenance = Provenance("DQN", seed=3, step=0, evaluation=Score(9.0, 8.0, 10.0, episodes=50))
     return replace(agent.to_policy(state, spec), provenance=provenance), state
+
+
+@pytest.fixture(autouse=True)
+def sigint():
+    """The command line changes the handler; its process would take it with it."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

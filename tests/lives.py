@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from upright.agents.dqn import DQN
-from upright.runs.writer import SeedWriter
+from upright.runs.seed_writer import SeedWriter
 from upright.training.train import resume, train
 
 QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, learning_starts=50, epsilon_decay_steps=500)

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 
 from upright.agents import review
-from upright.agents.settings import check_settings, setting
+from upright.errors import UprightError
 from upright.memory.rollout import Rollout
 from upright.networks.mlp import MLP
+from upright.parameters import check_settings, setting
 from upright.policy import Policy
 
 NETWORKS = {"hidden": (16,), "optimizer": optax.adam(5e-3)}
@@ -40,7 +41,8 @@ class PolicyGradient:
     __post_init__ = check_settings
 
     def fits(self, spec):
-        pass
+        if spec.masked:  # its probabilities are of all actions
+            raise UprightError(f"policy gradient learns without masks, {spec.task} has some")
 
     def memory(self, like):
         return Rollout.of(like, self.ticks)
@@ -58,7 +60,7 @@ class PolicyGradient:
     def outputs(self, state, observation):
         return state.params[0](observation)
 
-    def select(self, outputs, noise, steps):
+    def select(self, outputs, noise, steps, mask=None):
         action = outputs + noise if self.continuous else (outputs + noise).argmax(axis=-1)
         return action, self._log_prob(outputs, action)
 
@@ -69,7 +71,7 @@ class PolicyGradient:
         logits = outputs - xp.log(xp.exp(outputs).sum(axis=-1, keepdims=True))
         return xp.where(np.arange(outputs.shape[-1]) == action[..., None], logits, 0).sum(axis=-1)
 
-    def greedy(self, outputs):
+    def greedy(self, outputs, mask=None):
         return outputs if self.continuous else outputs.argmax(axis=-1)
 
     def learn(self, state, experience, noise):

@@ -9,7 +9,19 @@ import pytest
 import upright
 
 PACKAGE = Path(upright.__file__).parent
-FOUNDATIONS = {"errors", "files", "finding", "parameters", "seeds", "spec", "tensors"}
+FOUNDATIONS = {
+    "calling",
+    "errors",
+    "files",
+    "finding",
+    "masks",
+    "parameters",
+    "plain",
+    "seeds",
+    "spec",
+    "tensors",
+    "windows",
+}
 
 
 def arrows_of_the_documentation():
@@ -66,7 +78,7 @@ def test_matplotlib_is_in_figures_alone():
 
 
 def test_jax_stays_out_of_what_a_robot_needs():
-    without = ("errors", "files", "parameters", "spec", "policy", "runs", "figures", "cli")
+    without = ("errors", "files", "parameters", "plain", "spec", "policy", "runs", "figures", "cli")
     heavy = {"jax", "equinox", "optax"}
     users = {place(p) for p in FILES if heavy & {name.split(".")[0] for name in imports(p)}}
     assert users.isdisjoint(without)

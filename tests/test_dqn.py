@@ -181,12 +181,13 @@ def test_observations_are_divided_by_the_tasks_scale_if_asked():
     ],
 )
 def test_a_senseless_setting_is_refused_by_name_and_value(setting, value):
-    with pytest.raises(UprightError, match=f"^{setting} is .*; it must be"):
+    with pytest.raises(UprightError, match=f"^{setting} is .*; (it|each number) must be"):
         DQN(**{setting: value})
 
 
 @pytest.mark.parametrize(
-    "setting", ["loss='l1'", "target_update='often'", "batch_size=32.0", "gamma='0.9'"]
+    "setting",
+    ["loss='l1'", "loss=[1]", "target_update='often'", "batch_size=32.0", "gamma='0.9'"],
 )
 def test_a_setting_of_another_type_is_refused(setting):
     """In a process of its own, where nobody else checks the annotations."""

@@ -1,5 +1,6 @@
 """Greedy episodes of policies, in Gymnasium and compiled."""
 
+import json
 from dataclasses import replace
 
 import gymnasium as gym
@@ -14,7 +15,6 @@ from upright import DQN
 from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS, native
 from upright.evaluation.episodes import make_env
-from upright.figures import video
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
 from upright.tasks.catalogue import make_task
@@ -71,7 +71,7 @@ STAY_OR_GO = Choice("move", "m", (0.0, 1.0))
 def test_an_episode_without_an_end_is_cut_and_that_is_said(register):
     register(lambda: Line(gym.spaces.Discrete(2)))
     policy = linear("Line-v0", STAY_OR_GO, [1, 0], [0, 0])  # stays: of equal outputs the first
-    with pytest.warns(UprightWarning, match=r"2 of 2 episodes were cut off after 10,000 steps"):
+    with pytest.warns(UprightWarning, match=r"2 of 2 episodes had no end and were cut off after"):
         evaluation = upright.evaluate(policy, episodes=2)
     assert evaluation.lengths.tolist() == [MOST_STEPS] * 2
     assert evaluation.returns.tolist() == [0.0] * 2
@@ -102,12 +102,11 @@ def test_a_continuous_policy_is_not_for_an_environment_with_a_choice(register):
         upright.evaluate(linear("Line-v0", MOVES, [1], [0.5]), episodes=1)
 
 
-def test_a_video_of_an_episode_without_an_end_stops(register, tmp_path, monkeypatch):
+def test_a_video_of_an_episode_without_an_end_stops(register, tmp_path):
     register(lambda: Line(gym.spaces.Discrete(2)))
     policy = linear("Line-v0", STAY_OR_GO, [1, 0], [0, 0])
-    monkeypatch.setattr(video, "_MOST_FRAMES", 30)
-    with pytest.warns(UprightWarning, match="the video stops after 30 steps"):
-        episode = upright.play(policy, files=[tmp_path / "line.gif"])
+    with pytest.warns(UprightWarning, match="had no end; it was cut off after 30 steps"):
+        episode = upright.play(policy, files=[tmp_path / "line.gif"], max_steps=30)
     assert (episode.steps, episode.total) == (30, 0.0)
 
 
@@ -152,3 +151,85 @@ def test_our_environments_together_are_our_environments_one_by_one(randomised):
     assert together.returns.tolist() == returns
     assert together.lengths.tolist() == returns
     assert len(set(returns)) > 1
+
+
+def cartpole(provenance):
+    spec, agent = make_task("CartPole-v1").spec, DQN(hidden=(8,))
+    policy = agent.to_policy(agent.init(jax.random.key(1), spec), spec)
+    return replace(policy, provenance=provenance)
+
+
+def test_a_policy_is_judged_with_other_physics_and_that_is_said():
+    policy = cartpole(Provenance(physics={"gravity": 3.7, "force": 5.0}))
+    same = upright.evaluate(policy, episodes=5)
+    assert same.changes == ()
+    other = upright.evaluate(policy, episodes=5, physics={"force": 20})
+    assert other.changes == ("trained with force 5, evaluated with 20",)
+    trained = replace(policy, provenance=Provenance(physics={"gravity": 3.7, "force": 20.0}))
+    assert other.returns.tolist() == upright.evaluate(trained, episodes=5).returns.tolist()
+    with pytest.raises(UprightError, match="no parameter 'gravty'; did you mean gravity"):
+        upright.evaluate(policy, physics={"gravty": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore:.*is out of date")
+def test_a_policy_is_judged_on_another_version_of_its_task():
+    policy = cartpole(Provenance(physics={"gravity": 3.7}))
+    evaluation = upright.evaluate(policy, task="CartPole-v0", episodes=5)
+    assert evaluation.changes == (
+        "trained with CartPole-v1 (gravity 3.7), evaluated with CartPole-v0",
+    )
+    # The same forces on the same plant, whose start states are ours.
+    returns = [
+        upright.evaluate(policy, task=task, episodes=5).returns.tolist()
+        for task in ("upright/CartPole-v1", "CartPoleContinuous-v0")
+    ]
+    assert returns[0] == returns[1]
+
+
+def test_a_task_whose_spec_does_not_fit_is_named_beside_the_policys(register):
+    policy = cartpole(Provenance())
+    with pytest.raises(UprightError, match=r"for CartPole-v1 and has 4 .*; Acrobot-v1 has 6 obs"):
+        upright.evaluate(policy, task="Acrobot-v1")
+    mine = replace(policy, spec=replace(policy.spec, task="Mine-v0"))
+    channels = (Channel("height", "m"), *mine.spec.observation.channels[1:])
+    mine = replace(mine, spec=replace(mine.spec, observation=Vector(channels)))
+    with pytest.raises(UprightError, match=r"'height' \[m\] where CartPole-v1 has '.*' \[m\]"):
+        upright.evaluate(mine, task="CartPole-v1")
+
+
+def test_arguments_of_an_environment_are_kept_and_overridden(monkeypatch):
+    def make(ends_at=9, kind="line", **_):
+        assert kind == "line"
+        return Line(gym.spaces.Discrete(2), ends_at)
+
+    monkeypatch.setitem(gym.registry, "Line-v0", gym.envs.registration.EnvSpec("Line-v0", make))
+    policy = linear("Line-v0", STAY_OR_GO, [0, 0], [0, 1])
+    policy = replace(policy, provenance=Provenance(env={"ends_at": 4}))
+    assert Policy.from_bytes(policy.to_bytes()).provenance.env == {"ends_at": 4}
+    assert upright.evaluate(policy, episodes=1).lengths.tolist() == [4]
+    evaluation = upright.evaluate(policy, episodes=1, env={"ends_at": 6})
+    assert evaluation.lengths.tolist() == [6]
+    assert evaluation.changes == ("trained with env.ends_at 4, evaluated with 6",)
+    # Text may name a file or a module, and the policy's file may be a stranger's.
+    policy = replace(policy, provenance=Provenance(env={"kind": "line"}))
+    with pytest.raises(UprightError, match=r"text is passed on .* only where you give it again"):
+        upright.evaluate(policy, episodes=1)
+    assert upright.evaluate(policy, episodes=1, env={"kind": "line"}).changes == ()
+
+
+def test_what_is_changed_on_the_command_line_is_printed(tmp_path, call):
+    path = tmp_path / "policy.safetensors"
+    cartpole(Provenance(randomise={"half_length": (0.3, 0.9), "gravity": (9.0, 10.0)})).save(path)
+    words = ["evaluate", path, "--episodes", 3, "--physics.gravity", 3.7]
+    status, output, _ = call(*words)
+    assert status == 0
+    assert output.splitlines()[0] == "trained with gravity 9 to 10, evaluated with 3.7"
+    _, output, _ = call(*words, "--json")
+    result = json.loads(output)[str(path)]
+    assert result["changes"] == ["trained with gravity 9 to 10, evaluated with 3.7"]
+    assert result["randomised"]["episodes"] == 3
+    status, output, _ = call("play", path, "--physics.gravity", 3.7, "--gif", tmp_path / "a.gif")
+    assert (status, output.splitlines()[1]) == (0, result["changes"][0])
+    status, _, errors = call("evaluate", path, "--env.gravty", 3)
+    assert (status, len(errors.splitlines())) == (2, 1)
+    assert "unexpected keyword argument 'gravty'" in errors

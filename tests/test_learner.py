@@ -141,7 +141,7 @@ def test_learning_waits_for_the_warm_up_and_for_data():
         (0.0, np.zeros(3), r"observation of shape \(3,\): expected \(4,\)"),
         (0.0, np.zeros((1, 4)), r"observation of shape \(1, 4\): expected \(4,\)"),
         (0.0, [0, np.nan, 0, 0], "observation is not finite"),
-        (float("inf"), np.zeros(4), "reward is not finite: inf"),
+        (float("inf"), np.zeros(4), "reward is not finite in single precision: inf"),
     ],
 )
 def test_what_cannot_be_observed_is_refused_and_not_noted(reward, observation, complaint):
@@ -219,3 +219,16 @@ def test_what_act_gave_may_be_told_to_observe():
     learner.act([0.0])
     with pytest.raises(UprightError, match=r"action is \[0\.2\]; it must be one of"):
         learner.observe(0.0, [0.0], False, action=[0.2])
+
+
+def test_a_rollout_is_learned_from_once_and_also_when_the_loop_has_gone_on(tmp_path):
+    agent = PolicyGradient(environments=1, ticks=4)
+    learner, rng = Learner(spec_of(), agent, seed=0), np.random.default_rng(0)
+    drive(learner, 4, rng, learn=False)
+    assert learner.learn() is not None
+    assert learner.learn() is None
+    drive(learner, 6, rng, learn=False)  # beyond the end of a rollout
+    learner.save(tmp_path / "learner.safetensors")
+    metrics = learner.learn()
+    assert metrics is not None
+    assert learner.learn() is None

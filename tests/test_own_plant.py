@@ -156,7 +156,7 @@ def test_resume_goes_on_as_if_it_had_had_the_budget_from_the_beginning(call, tmp
 def test_a_policy_is_not_played_before_its_module_is_typed(run, monkeypatch):
     monkeypatch.setattr("upright.tasks.catalogue._ENTRIES", {})
     monkeypatch.delitem(gym.registry, "upright/Wheel-v0")
-    with pytest.raises(UprightError, match=r"'Wheel-v0' is not known here; .* --task MODULE:Wheel"):
+    with pytest.raises(UprightError, match=r"'Wheel-v0' is not known here; .* task=.MODULE:Wheel"):
         upright.evaluate(run.best())
 
 
@@ -170,7 +170,11 @@ def test_tasks_lists_it(call):
     status, output, _ = call("tasks", ID, "--json")
     assert status == 0
     described = json.loads(output)
-    assert described["parameters"]["wheel_mass"] == {"value": 0.1, "bounds": "above 0"}
+    assert described["parameters"]["wheel_mass"] == {
+        "value": 0.1,
+        "unit": "kg",
+        "bounds": "above 0",
+    }
     assert described["symmetric"]
     listed = json.loads(call("tasks", "--json")[1])
     assert listed["native"]["Wheel-v0"]["dt"] == 0.02

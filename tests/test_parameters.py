@@ -11,7 +11,8 @@ import upright
 from upright import parameters
 from upright.errors import UprightError
 from upright.evaluation import native
-from upright.evaluation.episodes import Stopped, evaluate
+from upright.evaluation.episodes import judge
+from upright.evaluation.players import Stopped
 from upright.parameters import Parameters, parameter
 from upright.plants.acrobot import Acrobot
 from upright.plants.cartpole import CartPole
@@ -22,7 +23,7 @@ from upright.tasks.mountain_car import MountainCarTask
 from upright.tasks.pendulum import PendulumDiscreteTask, PendulumTask
 from upright.tasks.randomised import Randomised, in_this_episode, with_time_limit
 from upright.tasks.symmetry import check_mirror
-from upright.training import trainer
+from upright.training import runners
 
 RANGES = {"half_length": (0.25, 1.0), "pole_mass": (0.05, 0.3)}
 
@@ -169,7 +170,10 @@ def test_a_parameter_of_the_task_can_be_drawn():
     [
         ({"half_lenght": (0.1, 0.2)}, "no parameter 'half_lenght'; did you mean half_length?"),
         ({"zzz": (0.1, 0.2)}, "no parameter 'zzz'; known: gravity, cart_mass"),
-        ({"half_length": (1.0, 0.5)}, "randomise: half_length is from 1 to 0.5; low must not be"),
+        (
+            {"half_length": (1.0, 0.5)},
+            "half_length is from 1 to 0.5; the first must not be",
+        ),
         ({"half_length": (0.0, 0.5)}, "randomise: half_length is 0.0; it must be above 0"),
         ({"half_length": (0.1, "a")}, "randomise: half_length is 'a'; it must be a number"),
         ({"half_length": 0.5}, "randomise: half_length is 0.5; it must be (lowest, highest)"),
@@ -214,15 +218,15 @@ def test_ctrl_c_between_the_two_final_evaluations_leaves_the_rest_to_a_resume(
     """With nominal physics it was evaluated, with randomised ones not yet."""
     asked = []
 
-    def evaluate_once(*arguments, **options):
+    def judge_once(*arguments, **options):
         asked.append(options["randomised"])
         if options["randomised"]:
             raise Stopped
-        return evaluate(*arguments, **options)
+        return judge(*arguments, **options)
 
     settings = {"seeds": 1, "steps": 600, "randomise": {"half_length": (0.4, 0.6)}}
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "evaluate", evaluate_once)
+        patch.setattr(runners, "judge", judge_once)
         run = upright.train("CartPole-v1", out=tmp_path / "run", **settings)
     assert asked == [False, True]
     assert run.results[0].state == "interrupted"

@@ -103,7 +103,7 @@ def test_a_terminal_shows_what_a_policy_does_and_where_it_comes_from(tmp_path, c
         "action shoulder torque from -2 to 2 N m, elbow torque from -0.1 to 0.3 N m, every 0.02 s",
         "trained by DQN, seed 7, step 2000",
         "physics gravity 3.7, mass 0.1 to 0.3",
-        "evaluation mean return 9.5, from 8 to 11, in 50 episodes",
+        "evaluation mean return 9.5, from 8 to 11.0, in 50 episodes",
     ]
 
 
@@ -427,6 +427,6 @@ def test_a_policy_cannot_have_a_module_imported(path, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     reseal(path, lambda header, tensors: header["spec"].update(task="evil:Robot-v0"))
-    with pytest.raises(UprightError, match=r"is not known .* --task evil:Robot-v0"):
+    with pytest.raises(UprightError, match=r"is not known .* task=.evil:Robot-v0"):
         upright.evaluate(load_policy(path), episodes=1)
     assert not (tmp_path / "exploded").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from walks import Walk, files, outcomes, states
+from walks import Walk, ended, files, outcomes, states
 
 import upright
 from upright import DQN, Run, UprightError, tensors
@@ -24,6 +24,7 @@ from upright.runs import checkpoint
 from upright.training import progress
 
 HERE = Path(__file__).parent
+resume = ended(upright.resume)
 TASKS = {"compiled": "CartPole-v1", "hosted": "Walk-v0"}
 QUICK = DQN(hidden=(8,), batch_size=8, replay_size=600, learning_starts=50, epsilon_decay_steps=500)
 
@@ -33,7 +34,7 @@ def train(runner, out, **arguments):
     defaults |= {"agent": QUICK, "evaluation_episodes": 2, "runner": runner}
     if "episodes" in arguments:
         defaults.pop("steps")
-    return upright.train(TASKS[runner], out=out, **{**defaults, **arguments})
+    return ended(upright.train)(TASKS[runner], out=out, **{**defaults, **arguments})
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,8 @@ def test_ctrl_c_again_and_again_changes_nothing(tmp_path, runner, whole, ctrl_c)
     for steps in (700, 1300, 1900):
         assert run.status == "interrupted"
         assert "interrupted" in {result.state for result in run.results}
-        run = upright.resume(run.path, watch=ctrl_c(steps))
-    run = upright.resume(run.path)
+        run = resume(run.path, watch=ctrl_c(steps))
+    run = resume(run.path)
     assert run.status == "finished"
     assert max(len(result.stints) for result in run.results) == 5
     assert files(run) == files(whole[runner])
@@ -120,7 +121,7 @@ def test_who_diverges_does_so_in_the_same_step_after_ctrl_c(tmp_path, runner, ct
     assert 301 < whole.results[0].steps < 310
     run = train(runner, tmp_path / "run", watch=ctrl_c(steps), **options)
     if run.status == "interrupted":
-        run = upright.resume(run.path)
+        run = resume(run.path)
     assert files(run) == files(whole)
     assert outcomes(run) == outcomes(whole)
 
@@ -132,7 +133,7 @@ def test_a_run_without_checkpoints_is_left_alone(tmp_path, whole):
         shutil.rmtree(folder)
     before = snapshot(run)
     with pytest.raises(UprightError, match="has no checkpoint to go on from"):
-        upright.resume(run, steps=5000)
+        resume(run, steps=5000)
     assert snapshot(run) == before
 
 
@@ -153,7 +154,7 @@ def test_changed_settings_are_refused_by_name_with_both_values(
     (run / "run.json").write_text(info.replace(old, new))
     before = snapshot(run)
     with pytest.raises(UprightError, match=complaint):
-        upright.resume(run, steps=5000)
+        resume(run, steps=5000)
     assert snapshot(run) == before
 
 
@@ -166,7 +167,7 @@ def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path, whole, ctrl_c):
     (run / "run.json").write_text(json.dumps(info))
     for path in run.glob("seeds/*/checkpoints/*"):
         change_header(path, lambda header: header["counters"]["settings"]["agent"].pop("tau"))
-    assert files(upright.resume(run)) == files(whole["compiled"])
+    assert files(resume(run)) == files(whole["compiled"])
 
 
 def test_who_is_killed_in_its_final_evaluation_goes_on(tmp_path, whole):
@@ -174,7 +175,7 @@ def test_who_is_killed_in_its_final_evaluation_goes_on(tmp_path, whole):
     for path in run.glob("seeds/*/seed.json"):
         info = json.loads(path.read_text())
         path.write_text(json.dumps({**info, "state": "running", "final_evaluation": None}))
-    again = upright.resume(run)
+    again = resume(run)
     assert again.status == "finished"
     assert outcomes(again) == outcomes(whole["compiled"])
     assert files(again) == files(whole["compiled"])
@@ -188,7 +189,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(tmp_path, whole, name):
     (run / name).symlink_to(victim)
     before = snapshot(victim) if victim.is_dir() else victim.read_bytes()
     with pytest.raises(UprightError, match=rf"{name}: is a symbolic link; runs with links inside"):
-        upright.resume(run, steps=5000)
+        resume(run, steps=5000)
     assert (snapshot(victim) if victim.is_dir() else victim.read_bytes()) == before
 
 
@@ -199,7 +200,7 @@ def test_an_episode_in_progress_and_its_measured_scaling_go_on(tmp_path, whole):
     for state in playing.values():
         assert state.agent.moments.observed == 233
         assert state.agent.moments.mean[1] > 100
-    longer = upright.resume(short.path, steps=700)
+    longer = resume(short.path, steps=700)
     assert files(longer) == files(whole["hosted"])
     lengths = longer.table("episodes")["length"]
     assert lengths.max() <= 20, "an episode keeps its time limit"
@@ -229,7 +230,7 @@ def test_ctrl_c_on_the_command_line_is_exit_status_130(
 def test_more_steps_are_as_if_asked_for_from_the_beginning(tmp_path, runner, whole, before):
     """Before the first row, at an evaluation, at a checkpoint."""
     run = train(runner, tmp_path / "run", steps=before)
-    run = upright.resume(run.path, steps=700)
+    run = resume(run.path, steps=700)
     assert files(run) == files(whole[runner])
     assert outcomes(run) == outcomes(whole[runner])
     assert run.info.config == whole[runner].info.config
@@ -243,7 +244,7 @@ def test_more_episodes_are_as_if_asked_for_from_the_beginning(tmp_path, runner):
     run = train(runner, tmp_path / "run", episodes=8, **settings)
     steps = {result.steps for result in run.results}
     assert max(steps) - min(steps) > 20, "another checkpoint is due for one than for the other"
-    run = upright.resume(run.path, episodes=21)
+    run = resume(run.path, episodes=21)
     assert outcomes(run) == outcomes(expected)
     assert files(run) == files(expected)
 
@@ -251,10 +252,10 @@ def test_more_episodes_are_as_if_asked_for_from_the_beginning(tmp_path, runner):
 @pytest.mark.parametrize(
     ("budget", "complaint"),
     [
-        ({}, "already finished; give a larger budget with --steps"),
+        ({}, "already finished; give a larger budget: steps"),
         ({"steps": 700}, "already finished"),
         ({"steps": 699}, "steps is 699; the run has 700 already"),
-        ({"episodes": 5}, "this run's budget is in steps; use --steps"),
+        ({"episodes": 5}, "this run's budget is in steps; use steps"),
         ({"steps": 800, "task": "Acrobot-v1"}, "its task is"),
         ({"steps": 2**31}, "below 2.31"),
     ],
@@ -263,7 +264,7 @@ def test_more_episodes_are_as_if_asked_for_from_the_beginning(tmp_path, runner):
 def test_a_finished_run_that_cannot_go_on_stays_as_it_is(whole, runner, budget, complaint):
     before = snapshot(whole[runner].path)
     with pytest.raises(UprightError, match=complaint):
-        upright.resume(whole[runner].path, **budget)
+        resume(whole[runner].path, **budget)
     assert snapshot(whole[runner].path) == before
 
 
@@ -298,7 +299,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(
     path = checkpoints(run, 1)[0]
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UprightWarning, match=f"{path.name}: .*an older checkpoint is used"):
-        run = upright.resume(run.path)
+        run = resume(run.path)
     assert files(run) == files(whole[runner])
     assert len(run.warnings) == len(run.results[1].warnings) == 1
 
@@ -312,7 +313,7 @@ def test_damaged_checkpoints_cost_one_seed_and_nothing_of_it_changes(
         path.write_bytes(flip(path.read_bytes()))
     before = snapshot(run.path / "seeds" / "01")
     with pytest.warns(UprightWarning, match=r"seed 1 cannot go on: no usable checkpoint: .*damage"):
-        run = upright.resume(run.path)
+        run = resume(run.path)
     for seed in (0, 2):
         assert seed_files(run, seed) == seed_files(whole[runner], seed)
     assert [result.state for result in run.results] == ["finished", "failed", "finished"]
@@ -330,7 +331,7 @@ def test_without_any_usable_checkpoint_nothing_is_changed(tmp_path, runner, ctrl
         path.write_bytes(flip(path.read_bytes()))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match=r"no usable checkpoint: .*damaged.*; .*damaged"):
-        upright.resume(run.path)
+        resume(run.path)
     assert snapshot(run.path) == before
 
 
@@ -341,7 +342,7 @@ def test_a_table_that_is_shorter_than_its_checkpoint_says_is_refused(tmp_path, n
     path.write_text("\n".join(path.read_text().splitlines()[:2]))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match=rf"{name}.csv: shorter than its checkpoint says"):
-        upright.resume(run.path)
+        resume(run.path)
     assert snapshot(run.path) == before
 
 
@@ -389,7 +390,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(tmp_path, runner, whole, limit,
     assert run.status == "failed"
     assert run.best().provenance.seed in run.seeds
     monkeypatch.syspath_prepend(HERE)
-    run = upright.resume(out, task=task)
+    run = resume(out, task=task)
     assert files(run).keys() == files(whole[runner]).keys()
     for name, content in files(run).items():
         if runner == "compiled" or name.endswith(
@@ -418,9 +419,10 @@ def test_a_run_has_one_writer(tmp_path, call):
             assert (status, output) == (2, "")
             assert errors.splitlines()[-1].startswith(f"upright: {out}: already holds a run")
             assert process.poll() is None
+            assert Run(out).status == "running"
         finally:
             process.kill()
-    assert Run(out).status == "running"
+    assert Run(out).status == "interrupted"
 
 
 def test_two_resumes_at_once_are_one(tmp_path, whole, ctrl_c):
@@ -434,10 +436,10 @@ def test_two_resumes_at_once_are_one(tmp_path, whole, ctrl_c):
                 UprightError,
                 match="another process is writing seeds 0-2; nothing is left to do here",
             ):
-                upright.resume(run.path)
+                resume(run.path)
             refused.append(True)
 
-    assert files(upright.resume(run.path, watch=watch)) == files(whole["compiled"])
+    assert files(resume(run.path, watch=watch)) == files(whole["compiled"])
     assert refused
 
 
@@ -447,7 +449,7 @@ def test_a_run_of_another_format_is_refused_with_its_version(tmp_path, ctrl_c):
     (run.path / "run.json").write_text(json.dumps({**info, "version": 99}))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match="run format 99; this version of upright reads 3"):
-        upright.resume(run.path)
+        resume(run.path)
     assert snapshot(run.path) == before
 
 
@@ -464,8 +466,8 @@ def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path, ct
     run = train("compiled", tmp_path / "run", watch=ctrl_c(600))
     change_header(checkpoints(run, 1)[0], lambda header: None, version=99)
     before = snapshot(run.path)
-    with pytest.raises(UprightError, match="checkpoint format 99; this version of upright reads 2"):
-        upright.resume(run.path)
+    with pytest.raises(UprightError, match="checkpoint format 99; this version of upright reads 3"):
+        resume(run.path)
     assert snapshot(run.path) == before
 
 
@@ -477,7 +479,7 @@ def test_a_seed_in_the_folder_of_another_is_refused(tmp_path, ctrl_c):
     info["config"]["seeds"] = [5]
     (run.path / "run.json").write_text(json.dumps(info))
     with pytest.raises(UprightError, match="seeds/05: holds seed 0; was it renamed"):
-        upright.resume(run.path)
+        resume(run.path)
 
 
 class Fickle(Walk):
@@ -498,7 +500,7 @@ def test_an_environment_that_is_not_deterministic_goes_on_with_a_new_episode(
     run = train("hosted", tmp_path / "run", seeds=4, watch=ctrl_c(1900))
     assert max(len(state.history) for state in states(run).values()) > 1
     with pytest.warns(UprightWarning, match="Walk-v0 is not deterministic") as warned:
-        run = upright.resume(run.path)
+        run = resume(run.path)
     assert len(warned) == 1
     assert run.status == "finished"
     assert str(warned[0].message) in run.warnings
@@ -531,5 +533,5 @@ def test_a_folder_whose_process_was_killed_at_its_very_beginning_is_good_for_ano
     begun = tmp_path / "begun"
     begun.mkdir()
     shutil.copy(run.path / "run.json", begun)
-    assert Run(begun).status == "running"
-    assert files(upright.resume(begun)) == files(run)
+    assert Run(begun).status == "interrupted"
+    assert files(resume(begun)) == files(run)

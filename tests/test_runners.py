@@ -1,7 +1,9 @@
 """Runners: how programs are compiled, and what is left behind when a beginning fails."""
 
 import os
-from pathlib import Path
+import subprocess
+import sys
+import zlib
 
 import gymnasium as gym
 import jax
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from upright import DQN, Channel, Choice, Spec, Vector
-from upright.evaluation.episodes import Episodes
-from upright.runners import jit
+from upright.bridge.flat import Flat
+from upright.errors import UprightError
+from upright.runners import jit, program_cache
 from upright.runners.hosted import HostedRunner
 from upright.runners.runner import Segment
 
@@ -44,18 +47,22 @@ class Counted(gym.Env):
         Counted.alive -= 1
 
 
+def counted():
+    return Flat(Counted(), SPEC.action, range(2))
+
+
 @pytest.fixture
 def runner(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     for name in ("alive", "made", "broken"):
         monkeypatch.setattr(Counted, name, 0)
     agent = DQN(hidden=(4,), batch_size=4, learning_starts=4, replay_size=50)
-    return HostedRunner(SPEC, agent, 20, lambda seed: Counted(), lambda: Episodes(Counted, ()))
+    return HostedRunner(SPEC, agent, 20, lambda _: counted(), lambda *_: [], (1, 2))
 
 
-@pytest.mark.parametrize("broken", [1, 2, 3, 4])
+@pytest.mark.parametrize("broken", [1, 2, 3, 4, 5, 6])
 def test_a_beginning_that_fails_leaves_no_environment_open(runner, broken):
-    """In the first group or in the second."""
+    """In the first group or in the second, to learn in or to evaluate in."""
     Counted.broken = broken
     with pytest.raises(RuntimeError, match="no such port"):
         runner.start(range(4), {})
@@ -88,10 +95,63 @@ def test_an_unknown_compiler_flag_costs_speed_and_nothing_else(monkeypatch):
     assert program(jnp.ones(3)).tolist() == [2, 2, 2]
 
 
-def test_kept_programs_have_a_limit_and_a_place_of_the_users():
-    folder = Path(jax.config.values["jax_compilation_cache_dir"])
-    assert folder.parts[-2:] == ("upright", "programs")
+def test_kept_programs_have_a_limit_and_a_place_of_the_users(monkeypatch, tmp_path):
     assert 0 < jax.config.values["jax_compilation_cache_max_size"] <= 2**30
+    monkeypatch.delenv("UPRIGHT_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    folder = program_cache.ready_folder()
+    assert folder.is_relative_to(tmp_path)
+    assert folder.parts[-2:] == ("upright", "programs")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UPRIGHT_CACHE", str(tmp_path / "file" / "cache"))
+    assert program_cache.ready_folder() is None
+
+
+def compile_some(folder):
+    """In a process of its own, with a cache of its own; the sizes of its entries."""
+    program = (
+        "import jax; from upright.runners import jit; jit.prepare();"
+        "[jit.compile_all([jax.jit(lambda x: x + n).lower(1.0)]) for n in range(5)]"
+    )
+    environment = {**os.environ, "UPRIGHT_CACHE": str(folder)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == ""
+    return {path: path.stat().st_size for path in sorted(folder.glob("*-cache"))}
+
+
+def test_damaged_programs_are_thrown_away_and_written_again(tmp_path):
+    """As a killed process leaves them (cut, not dated yet) and a power cut (empty, zeros)."""
+    whole = compile_some(tmp_path)
+    assert len(whole) == 5
+    cut, undated, empty, zeros, kept = whole
+    written = kept.stat().st_mtime_ns
+    cut.write_bytes(cut.read_bytes()[:-9])
+    undated.write_bytes(undated.read_bytes()[:100])
+    undated.with_name(undated.name.replace("-cache", "-atime")).unlink()
+    empty.write_bytes(b"")
+    zeros.write_bytes(bytes(whole[zeros]))
+    again = compile_some(tmp_path)
+    assert again.keys() == whole.keys()
+    for path, size in again.items():
+        assert abs(size - whole[path]) < 9, "it is packed with the time that it took"
+        assert zlib.decompress(path.read_bytes())
+    assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jax_enable_x64", True), ("jax_disable_jit", True), ("jax_default_prng_impl", "rbg")],
+)
+def test_settings_of_jax_that_change_results_are_refused(name, value):
+    before = jax.config.values[name]
+    jax.config.update(name, value)
+    try:
+        with pytest.raises(UprightError, match=f"{name} is {value}.*{name.upper()}"):
+            jit.prepare()
+    finally:
+        jax.config.update(name, before)
 
 
 def test_a_cache_folder_that_the_user_has_chosen_stays(monkeypatch, tmp_path):

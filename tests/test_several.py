@@ -151,7 +151,7 @@ def test_joining_needs_a_run(tmp_path, call):
     assert "none: not a run folder" in errors
     status, _, errors = call("train", "CartPole-v1", "--join")
     assert status == 2
-    assert "join needs the run to join; give its folder with --out" in errors
+    assert "join needs the run to join; give its folder: --out" in errors
     assert not list(tmp_path.iterdir())
 
 

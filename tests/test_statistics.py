@@ -64,7 +64,7 @@ def run(tmp_path):
         seed_folder(tmp_path, seed).mkdir(parents=True)
         text = "\n".join([",".join(EPISODES), *lines])
         (seed_folder(tmp_path, seed) / "episodes.csv").write_text(text + "\n")
-    config = RunConfig("t", "compiled", "p", {}, (0, 1), 90, None, 10, 10, 10)
+    config = RunConfig("t", "compiled", "p", {"name": "DQN"}, (0, 1), 90, None, 10, 10, 10)
     platform = Platform({}, None, "", "", 1, "")
     info = RunInfo(
         "2026-01-01", None, config, (), make_task("CartPole-v1").spec.to_dict(), platform

@@ -200,7 +200,7 @@ def test_progress_goes_forward_to_the_end(tmp_path):
     fractions = [status.fraction for status in training]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert seen[-1].phase == "evaluating"
+    assert seen[-1].phase == "judging"
 
 
 @pytest.mark.parametrize("after", [0.0, 1.0])
@@ -298,7 +298,7 @@ def test_an_interrupted_final_evaluation_is_no_complete_one(tmp_path, call):
     command += ["--steps", "600", "--agent.hidden", "16", "--out", out]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        next(line for line in process.stderr if line.startswith("evaluating"))
+        next(line for line in process.stderr if line.startswith("judging"))
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -71,13 +71,27 @@ class Walk(gym.Env):
 gym.register("Walk-v0", Walk, max_episode_steps=20)
 
 
+def ended(function):
+    """The same training, which returns its run where Ctrl-C follows, too."""
+
+    def run(*arguments, **options):
+        try:
+            return function(*arguments, **options)
+        except KeyboardInterrupt as end:
+            return end.run
+
+    return run
+
+
 def states(run):
     """By seed: all that a runner holds of it, from the newest checkpoint."""
     template = make_runner(Config.from_record(run.info.config)).template()
     found = {}
     for seed in run.seeds:
         folder = run.path / "seeds" / f"{seed:02d}" / "checkpoints"
-        found[seed] = checkpoint.newest(folder, template, lambda counters: None)[0].state
+        found[seed] = checkpoint.newest(
+            folder, template, lambda counters: None, lambda found: None
+        )[0].state
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upright.agents.dqn import DQN as DQN
+    from upright.cli.show import show as show
     from upright.diagnosis import doctor as doctor
     from upright.errors import UprightError as UprightError
     from upright.evaluation.episodes import evaluate as evaluate
@@ -60,6 +61,7 @@ _HOMES = {
     "register": "upright.tasks.catalogue",
     "resume": "upright.training.train",
     "Run": "upright.runs",
+    "show": "upright.cli.show",
     "Spec": "upright.spec",
     "train": "upright.training.train",
     "UprightError": "upright.errors",

@@ -1,7 +1,8 @@
 """What may be wrong with a task or a schedule, before hours are spent on learning from it."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,11 +12,24 @@ import jax
 import numpy as np
 
 from upright.agents.agent import Agent
-from upright.bridge.flat import SpacesError
+from upright.bridge.factory import Factory
+from upright.bridge.flat import Flat, SpacesError
 from upright.bridge.spec import read_spec
-from upright.checks import delay, determinism, ends, observations, rewards, speed, symmetry
+from upright.bridge.wrappers import StatefulWrapperError
+from upright.calling import names_checked
+from upright.checks import (
+    delay,
+    determinism,
+    ends,
+    instances,
+    masks,
+    observations,
+    rewards,
+    speed,
+    symmetry,
+)
 from upright.checks.recording import Recording, record
-from upright.errors import UprightError
+from upright.errors import UprightError, one_line
 from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
@@ -36,20 +50,26 @@ _DIVERGED = "the loss is not finite any more"
 Watch = Callable[[str, float], None]  # what is done, and which share of all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All that was looked at."""
 
     task: str
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        counts = Counter(finding.severity for finding in self.findings)
+        found = f"{counts['problem']} problem{_s(counts['problem'])}, {counts['advice']} advice"
+        return f"Report({self.task}: {found}, {counts['fine']} fine)"
+
     @property
     def problems(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == "problem")
 
 
+@names_checked
 def doctor(
-    task: str = "CartPole-v1",
+    task: str | Factory = "CartPole-v1",
     *,
     preset: str = "default",
     agent: Agent | None = None,
@@ -59,6 +79,7 @@ def doctor(
     seed: int = 0,
     physics: Physics | None = None,
     randomise: Ranges | None = None,
+    env: Mapping[str, Any] | None = None,
     watch: Watch = lambda phase, fraction: None,
 ) -> Report:
     """Plays 2,000 random steps, some of them again, times the learner, and reports what it finds.
@@ -80,37 +101,79 @@ def doctor(
         episodes=episodes,
         physics=physics,
         randomise=randomise,
+        env=env,
     )
+    task = config.task
     settings = config.agent
     native, make = find_task(config)
     try:
-        env = make()
+        made = make()
     except SpacesError as error:
         return Report(task, (Finding("spaces", "problem", error.seen, error.fix),))
-    with closing(env):
-        spec = native or read_spec(env, task)
-        played = record(env, RANDOM_STEPS, seed, partial(watch, "random steps"))
-    findings = [_spaces(spec)]
+    except StatefulWrapperError as error:
+        return Report(task, (Finding("wrappers", "problem", error.seen, error.fix),))
+    with closing(made):
+        masked = masks.check(made, seed)
+        spec = native or read_spec(made, task)
+        findings = [_spaces(spec), *masked]
+        played = record(made, RANDOM_STEPS, seed, partial(watch, "random steps"))
     if played.failure:
         fix = "make it play at random without an error; nothing else was checked"
         return Report(task, (*findings, Finding("environment", "problem", played.failure, fix)))
     findings += _of_the_task(played, spec, settings)
     watch("playing again", 0.0)
-    findings += determinism.check(determinism.play_again(make, seed))
-    if is_native(config.task):
-        findings += symmetry.check(config.make_task())
-        try:
-            check_time_limit(config.make_task())
-        except UprightError as error:
-            fix = "truncate there: return state.steps >= self.episode_steps"
-            findings.append(Finding("time limit", "problem", str(error), fix))
+    several = _of_instances(make, config, seed)
+    findings += several
+    findings += _of_a_native_task(config)
     watch("timing the learner", 0.0)
-    findings += _of_the_agent(played, spec, config)
+    # As it is timed, there are several of them, in threads.
+    trainable = all(f.check == "determinism" or f.severity != "problem" for f in several)
+    findings += _of_the_agent(played, spec, config, trainable)
     return Report(task, tuple(findings))
 
 
-def _of_the_agent(played: Recording, spec: Spec, config: Config) -> list[Finding]:
-    """What depends on the agent and the budget that are meant."""
+def _of_a_native_task(config: Config) -> list[Finding]:
+    """Whether it does what its spec says."""
+    if not is_native(config.task):
+        return []
+    task = config.make_task()
+    findings = symmetry.check(task)
+    try:
+        check_time_limit(task)
+    except UprightError as error:
+        fix = "truncate there: return state.steps >= self.episode_steps"
+        findings.append(Finding("time limit", "problem", str(error), fix))
+    return findings
+
+
+def _of_instances(make: Callable[[], Flat], config: Config, seed: int) -> list[Finding]:
+    """What several instances do, of which no two live at a time but in one check."""
+    try:
+        env, cost = instances.make_timed(make)
+        with closing(env):
+            played = determinism.play(env, seed)
+        fresh = make()
+        with closing(fresh):
+            findings = determinism.check(played, determinism.episodes(fresh, seed))
+            if is_native(config.task):
+                return findings
+            handed = instances.in_thread(partial(instances.play_once, fresh, seed))
+    except (Exception, SystemExit) as error:  # the environment's own code
+        seen = f"failed when it was made or played a second time: {one_line(error)}"
+        fix = "let close() free all that it holds, so that another one can be made after it"
+        return [Finding("environment", "problem", seen, fix)]
+    elsewhere = instances.in_thread(partial(instances.play_elsewhere, make, seed))
+    findings.append(instances.check_threads(elsewhere, handed))
+    two = instances.play_two(make, seed)
+    # Where even one alone is another one each time, two tell nothing of each other.
+    if findings[0].severity == "fine" or two.error:
+        findings.append(instances.check_two(played.first, two))
+    count = len(config.seeds) * config.agent.environments
+    return [*findings, instances.check_cost(two.cost or cost, count)]
+
+
+def _of_the_agent(played: Recording, spec: Spec, config: Config, timed: bool) -> list[Finding]:
+    """What depends on the agent and the budget that are meant; `timed`: how long it takes, too."""
     agent = config.agent
     if misfit := _misfit(agent, spec):
         return [misfit]
@@ -120,7 +183,9 @@ def _of_the_agent(played: Recording, spec: Spec, config: Config) -> list[Finding
     budget = float(config.steps or (config.episodes or 0) * played.lengths.mean())
     reviewed = agent.review(budget, float(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
-    return [*findings, *_timed(config, agent, RANDOM_STEPS / played.seconds, budget)]
+    if timed:
+        findings += _timed(config, agent, RANDOM_STEPS / played.seconds, budget)
+    return findings
 
 
 def _spaces(spec: Spec) -> Finding:

@@ -21,3 +21,22 @@ class UprightWarning(UserWarning):
 def one_line(error: BaseException) -> str:
     """The message of somebody else's error, without its line feeds; its kind if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+_LONGEST = 2_000  # characters: more than that fills a terminal
+
+
+def visible(text: object) -> str:
+    """Anybody's text as a part of one line on a terminal.
+
+    What could move the cursor, break the line or not be encoded is shown as in Python, a line feed
+    as "\\n"; what is longer than a screen is cut, and says so.
+    """
+    full = str(text)
+    shown = "".join(c if c.isprintable() else _escape(c) for c in full[:_LONGEST])
+    more = len(full) - _LONGEST
+    return f"{shown} ... ({more:,} characters more)" if more > 0 else shown
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -9,6 +9,11 @@ from pathlib import Path
 from upright.errors import UprightError
 
 
+def reason(error: OSError | ValueError) -> str:
+    """Why a file cannot be used; Python has a ValueError for a null byte in its name."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Temporary file, fsync, rename: a power cut leaves the old file or the new one.
 
@@ -21,10 +26,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError | ValueError):
+            raise unwritable(path, error) from None
+        raise
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -38,8 +45,13 @@ def make_folder(path: Path) -> None:
     """With those above it; raises UprightError if that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> UprightError:
+    """The one line for a full disk, a missing permission and the like."""
+    return UprightError(f"{path}: cannot be written ({reason(error)})")
 
 
 def is_unfinished(path: Path) -> bool:

@@ -1,13 +1,16 @@
-"""Parameters of plants and tasks: fields of a frozen dataclass, each with its bounds."""
+"""Fields of a frozen dataclass with bounds: parameters of plants and tasks, settings of agents."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import MISSING, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from upright.errors import UprightError
 
-LARGEST = float(np.finfo(np.float32).max)  # what the tasks compute with
+LARGEST = float(np.finfo(np.float32).max)  # what tasks and agents compute with
+SMALLEST = float(np.finfo(np.float32).tiny)  # above 0 and of full precision
 
 T = TypeVar("T", float, tuple[float, ...], tuple[float, float])
 
@@ -17,7 +20,7 @@ Limit = int | float | None
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which values a field may have; each number of one that has several."""
+    """Which values a field may have, each number of one that has several; and their unit."""
 
     above: Limit = None
     at_least: Limit = None
@@ -25,6 +28,7 @@ class Bounds:
     at_most: Limit = None
     ordered: bool = False  # (low, high), low not above high
     several: bool = False  # any number of numbers, at least one
+    unit: str = ""  # for people; "rad, rad/s" where the numbers have several
 
     def allow(self, number: int | float) -> bool:
         """Whether a number lies within them."""
@@ -39,7 +43,7 @@ class Bounds:
         """In words, e.g. "above 0"; empty where every number will do."""
         words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
         limits = {word: getattr(self, name) for name, word in words.items()}
-        return " and ".join(f"{word} {at:g}" for word, at in limits.items() if at is not None)
+        return " and ".join(f"{word} {_brief(at)}" for word, at in limits.items() if at is not None)
 
 
 def parameter(
@@ -49,15 +53,17 @@ def parameter(
     at_least: Limit = None,
     ordered: bool = False,
     several: bool = False,
+    unit: str = "",
 ) -> T:
     """A field of a `Parameters`: a number, or a tuple of numbers, within bounds.
 
-        half_length: float = parameter(0.5, above=0)  # [m]
+        half_length: float = parameter(0.5, above=0, unit="m")
 
     `ordered`: a tuple (low, high) whose low must not be above its high. `several`: a tuple of any
-    length. Without bounds, any number that is finite in single precision.
+    length. Without bounds, any number that is finite in single precision. `unit` is shown by
+    `upright tasks TASK`.
     """
-    bounds = Bounds(above, at_least, ordered=ordered, several=several)
+    bounds = Bounds(above, at_least, ordered=ordered, several=several, unit=unit)
     return field(default=default, metadata={"bounds": bounds})
 
 
@@ -99,14 +105,125 @@ def check(owner: Any, name: str, value: object) -> float | tuple[float, ...]:
     numbers: list[Any] = [*given] if is_tuple else [given]
     count = max(1, len(numbers)) if limits.several else _count(type(owner), name, present)
     wants_tuple = limits.several or count > 1
-    if is_tuple != wants_tuple or len(numbers) != count or not all(map(_is_finite, numbers)):
+    if is_tuple != wants_tuple or len(numbers) != count or not all(map(is_finite, numbers)):
         wanted = "numbers" if limits.several else f"{count} numbers" if count > 1 else "a number"
-        raise UprightError(f"{name} is {value!r}; it must be {wanted}, finite in single precision")
+        raise UprightError(
+            f"{name} is {shown(value)}; it must be {wanted}, finite in single precision"
+        )
     if not all(map(limits.allow, numbers)):
-        raise UprightError(f"{name} is {value!r}; it must be {limits}")
+        raise UprightError(f"{name} is {shown(value)}; it must be {limits}")
     if limits.ordered and numbers[0] > numbers[1]:
-        raise UprightError(f"{name} is {value!r}; its first number must not be above its second")
+        raise UprightError(
+            f"{name} is {shown(value)}; its first number must not be above its second"
+        )
     return tuple(map(float, numbers)) if wants_tuple else float(numbers[0])
+
+
+def is_finite(number: object) -> bool:
+    """True for a number that is finite in single precision; a truth value is none."""
+    numeric = isinstance(number, int | float | np.integer | np.floating)
+    return numeric and not isinstance(number, bool) and bool(abs(number) <= LARGEST)
+
+
+def in_single(values: Any, what: str) -> NDArray[np.float32]:
+    """A copy of numbers, as float32.
+
+    Raises UprightError, which calls them `what`, if they are none, or not finite in single
+    precision.
+    """
+    found = None
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "USOcmM":  # NumPy would make numbers of text, NaN of None
+            with np.errstate(over="ignore"):
+                found = np.array(given, np.float32)
+    except (TypeError, ValueError, OverflowError):  # e.g. lists of different lengths
+        pass
+    if found is None:
+        raise UprightError(f"{what} is {shown(values)}; it must be numbers")
+    if not np.isfinite(found).all():
+        raise UprightError(f"{what} is not finite in single precision: {shown(values)}")
+    return found
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    above: Limit = None,
+    at_least: Limit = None,
+    below: Limit = None,
+    at_most: Limit = None,
+) -> Any:
+    """A field of settings whose numbers, one or a tuple of them, lie within these bounds."""
+    return field(default=default, metadata={"bounds": Bounds(above, at_least, below, at_most)})
+
+
+def check_settings(settings: Any) -> None:
+    """Raises UprightError unless every field is of its type and within its bounds.
+
+    Real numbers must be finite in single precision, whatever their bounds; a whole one becomes a
+    float.
+    """
+    kinds = get_type_hints(type(settings))
+    for declared in fields(settings):
+        name, kind, value = declared.name, kinds[declared.name], getattr(settings, declared.name)
+        expected = _expected(kind)
+        if expected and not _is(kind, value):
+            raise UprightError(f"{name} is {shown(value)}; it must be {expected}")
+        if kind is float and type(value) is int and is_finite(value):
+            value = float(value)  # JAX would make an integer of 32 bits of it
+            object.__setattr__(settings, name, value)
+        bounds: Bounds | None = declared.metadata.get("bounds")
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if bounds is None or not numbers:
+            continue
+        each = "each number" if isinstance(value, tuple) else "it"
+        if not all(map(bounds.allow, numbers)):
+            raise UprightError(f"{name} is {shown(value)}; {each} must be {bounds}")
+        if not all(map(is_finite, numbers)):
+            raise UprightError(
+                f"{name} is {shown(value)}; {each} must be finite in single precision"
+            )
+
+
+def _expected(kind: Any) -> str:
+    """A type in words; empty for one that is not checked."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is UnionType and NoneType in get_args(kind):
+        (only,) = set(get_args(kind)) - {NoneType}
+        return f"{_expected(only)}, or None" if _expected(only) else ""
+    words = {int: "a whole number", float: "a number", bool: "True or False"}
+    if kind in words:
+        return words[kind]
+    return "a tuple of whole numbers" if kind == tuple[int, ...] else ""
+
+
+def _is(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_is(one, value) for one in get_args(kind))
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(_is(int, number) for number in value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _brief(number: int | float) -> str:
+    if isinstance(number, float):
+        return f"{number:g}"
+    exponent = number.bit_length() - 1
+    return f"2^{exponent}" if exponent > 20 and number == 2**exponent else str(number)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as Python writes it; cut where it is long."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    text = repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _count(kind: Any, name: str, present: object) -> int:
@@ -119,9 +236,3 @@ def _count(kind: Any, name: str, present: object) -> int:
 def _is_computed(value: object) -> bool:
     """True for JAX's arrays, whose value may not be known yet."""
     return hasattr(value, "aval")
-
-
-def _is_finite(number: object) -> bool:
-    """True for a number that the tasks can compute with; a truth value is none."""
-    numeric = isinstance(number, int | float | np.integer | np.floating)
-    return numeric and not isinstance(number, bool) and bool(abs(number) <= LARGEST)

@@ -3,6 +3,7 @@
 import operator
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from upright.errors import UprightError
@@ -23,15 +24,18 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         if ":" in text:
             first, end = map(int, text.split(":"))
-            seeds = range(first, end)
+            seeds, count = range(first, end), max(0, end - first)
+            if not count:
+                raise UprightError(f"seeds {text!r}: no seeds; the first must be below the second")
         elif "," in text:
             seeds = [int(part) for part in text.removesuffix(",").split(",")]
+            count = len(seeds)
         else:
-            seeds = range(int(text))
+            count = int(text)
+            seeds = range(count)
             if not seeds:
                 raise ValueError
-        count = len(seeds)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise UprightError(f"seeds {text!r}: {expected}") from None
     if count > _MOST_SEEDS:
         raise UprightError(f"{count} seeds; at most {_MOST_SEEDS} fit into one run")
@@ -40,9 +44,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def check_seeds(seeds: Iterable[Any]) -> tuple[int, ...]:
     """Raises UprightError unless these are some different whole numbers from 0 to 2^32 - 1."""
-    checked = tuple(_whole(seed) for seed in seeds)
+    # One more than there may be: an endless iterable ends here.
+    checked = tuple(_whole(seed) for seed in islice(seeds, _MOST_SEEDS + 1))
     if not checked:
         raise UprightError("no seeds; there must be at least one")
+    if len(checked) > _MOST_SEEDS:
+        raise UprightError(f"more than {_MOST_SEEDS} seeds; at most {_MOST_SEEDS} fit into one run")
     for seed, count in Counter(checked).items():
         if not 0 <= seed < 2**32:
             raise UprightError(f"seed {seed}; a seed must be at least 0 and below 2^32")

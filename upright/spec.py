@@ -6,11 +6,14 @@ Names, units, ranges, timing, and a symmetry if there is one.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import numpy as np
 
+from upright import plain
 from upright.errors import UprightError
+from upright.parameters import LARGEST, SMALLEST, is_finite
 
 _LIMITS = ("minimum", "maximum", "terminates_below", "terminates_above")
 
@@ -30,10 +33,20 @@ class Channel:
     terminates_above: float = math.inf
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not 0 < self.scale < math.inf:
-            raise UprightError(f"channel {self.name!r}: scale is {self.scale}; it must be above 0")
-        if not math.isfinite(self.offset):
-            raise UprightError(f"channel {self.name!r}: offset is {self.offset}; it must be finite")
+        _check_text("a channel's name", self.name)
+        _check_text(f"channel {self.name!r}: unit", self.unit)
+        if self.scale is not None and not (is_finite(self.scale) and self.scale >= SMALLEST):
+            raise UprightError(
+                f"channel {self.name!r}: scale is {self.scale!r}; it must be above 0 and finite, in"
+                " single precision"
+            )
+        if not is_finite(self.offset):
+            raise UprightError(
+                f"channel {self.name!r}: offset is {self.offset!r}; it must be finite, in single"
+                " precision"
+            )
+        for name in _LIMITS:
+            _check_limit(f"channel {self.name!r}: {name}", getattr(self, name))
         for low, high in (_LIMITS[:2], _LIMITS[2:]):
             if not getattr(self, low) <= getattr(self, high):
                 raise UprightError(
@@ -49,12 +62,13 @@ class Channel:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Channel":
         """The inverse of `to_dict`; raises as `Spec.from_dict` does."""
-        numbers = {name: float(fields[name]) for name in _LIMITS if fields[name] is not None}
+        plain.only(fields, {"name", "unit", "scale", "offset", *_LIMITS})
+        numbers = {name: plain.single(fields[name]) for name in _LIMITS if fields[name] is not None}
         return cls(
-            name=str(fields["name"]),
-            unit=str(fields["unit"]),
-            scale=None if fields["scale"] is None else float(fields["scale"]),
-            offset=float(fields["offset"]),
+            name=fields["name"],
+            unit=fields["unit"],
+            scale=None if fields["scale"] is None else plain.single(fields["scale"]),
+            offset=plain.single(fields["offset"]),
             **numbers,
         )
 
@@ -89,10 +103,12 @@ class Choice:
     values: tuple[float, ...]  # [unit]
 
     def __post_init__(self) -> None:
-        if not self.values or not all(map(math.isfinite, self.values)):
+        _check_text("an action's name", self.name)
+        _check_text(f"action {self.name!r}: unit", self.unit)
+        if not self.values or not all(map(is_finite, self.values)):
             raise UprightError(
-                f"action {self.name!r}: values are {self.values}; they must be finite numbers,"
-                " at least one"
+                f"action {self.name!r}: values are {self.values}; they must be finite numbers in"
+                " single precision, at least one"
             )
 
     @property
@@ -126,7 +142,7 @@ class Continuous:
         if not self.channels:
             raise UprightError("the action has no channels; it must have at least one")
         for channel in self.channels:
-            if not -math.inf < channel.minimum < channel.maximum < math.inf:
+            if not -LARGEST <= channel.minimum < channel.maximum <= LARGEST:
                 raise UprightError(
                     f"action {channel.name!r}: it is between {channel.minimum} and"
                     f" {channel.maximum}; a continuous action needs finite bounds, minimum below"
@@ -182,7 +198,7 @@ class Mirror:
         return _mirrored(action, self.action_signs, self.action_order)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """A task as seen from outside."""
 
@@ -193,14 +209,41 @@ class Spec:
     episode_steps: int | None  # time limit [steps]; None: there is none
     solved_return: float | None = None  # mean return from which the task counts as solved
     mirror: Mirror | None = None  # None: no symmetry is known
+    masked: bool = False  # it says at each moment which values of its Choice are allowed
 
     def __post_init__(self) -> None:
-        if self.dt is not None and not 0 < self.dt < math.inf:
+        _check_text("the task's name", self.task)
+        if self.dt is not None and not (is_finite(self.dt) and self.dt >= SMALLEST):
             raise UprightError(
-                f"task {self.task!r}: dt is {self.dt} s; it must be above 0, or None"
+                f"task {self.task!r}: dt is {self.dt!r} s; it must be above 0, or None"
+            )
+        steps = self.episode_steps
+        if steps is not None and not (type(steps) is int and 1 <= steps < 2**31):
+            raise UprightError(
+                f"task {self.task!r}: episode_steps is {steps!r}; it must be a whole number from 1"
+                " on, below 2^31, or None"
+            )
+        if self.solved_return is not None and not is_finite(self.solved_return):
+            raise UprightError(
+                f"task {self.task!r}: solved_return is {self.solved_return!r}; it must be finite,"
+                " or None"
             )
         if self.mirror is not None:
             self._check_mirror(self.mirror)
+        if type(self.masked) is not bool:
+            raise UprightError(
+                f"task {self.task!r}: masked is {self.masked!r}; it must be True or False"
+            )
+        if self.masked and not isinstance(self.action, Choice):
+            raise UprightError(
+                f"task {self.task!r}: masked is True, and only the values of a Choice can be masked"
+            )
+
+    def __repr__(self) -> str:
+        kind = "actions" if isinstance(self.action, Choice) else "continuous actions"
+        often = f", every {self.dt:g} s" if self.dt else ""
+        counts = f"observations: {self.observation_size}, {kind}: {self.action_size}"
+        return f"Spec({self.task}: {counts}{often})"
 
     @property
     def observation_size(self) -> int:
@@ -218,8 +261,11 @@ class Spec:
         return 1 if isinstance(self.action, Choice) else self.action.count
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is absent is null, an infinite limit, too."""
-        return {
+        """Plain JSON values; what is absent is null, an infinite limit, too.
+
+        Without masks nothing is said of them, so that readers who know of none read it.
+        """
+        fields = {
             "task": self.task,
             "observation": self.observation.to_dict(),
             "action": self.action.to_dict(),
@@ -228,6 +274,7 @@ class Spec:
             "solved_return": self.solved_return,
             "mirror": asdict(self.mirror) if self.mirror else None,
         }
+        return fields | {"masked": True} if self.masked else fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Spec":
@@ -236,15 +283,22 @@ class Spec:
         Raises KeyError, TypeError or ValueError if the input is not of this form, UprightError if
         its numbers cannot be those of a task.
         """
-        fields = dict(fields)
+        fields = {"masked": False, **fields}
+        plain.only(fields, {field.name for field in dataclass_fields(cls)})
         mirror = fields["mirror"]
-        fields["task"] = str(fields["task"])
-        fields["observation"] = _observation(fields["observation"])
-        fields["action"] = _action(fields["action"])
         if mirror is not None:
-            mirror = {name: tuple(map(int, values)) for name, values in mirror.items()}
-            fields["mirror"] = Mirror(**mirror)
-        return cls(**fields)
+            mirror = Mirror(**{name: tuple(map(_whole, mirror[name])) for name in mirror})
+        dt, solved = fields["dt"], fields["solved_return"]
+        return cls(
+            task=fields["task"],
+            observation=_observation(fields["observation"]),
+            action=_action(fields["action"]),
+            dt=None if dt is None else plain.single(dt),
+            episode_steps=fields["episode_steps"],
+            solved_return=None if solved is None else plain.single(solved),
+            mirror=mirror,
+            masked=plain.typed(fields["masked"], bool),
+        )
 
     def _check_mirror(self, mirror: Mirror) -> None:
         """Raises UprightError if the mirror is one of another observation or action."""
@@ -272,12 +326,34 @@ def _observation(fields: dict[str, Any]) -> Vector:
 def _action(fields: dict[str, Any]) -> Choice | Continuous:
     match fields["kind"]:
         case "choice":
-            values = tuple(map(float, fields["values"]))
-            return Choice(str(fields["name"]), str(fields["unit"]), values)
+            plain.only(fields, {"kind", "name", "unit", "values"})
+            return Choice(
+                fields["name"], fields["unit"], tuple(map(plain.single, fields["values"]))
+            )
         case "continuous":
             return Continuous(tuple(map(Channel.from_dict, fields["channels"])))
         case kind:
             raise ValueError(f"kind of action {kind!r}")
+
+
+def _whole(value: object) -> int:
+    return plain.typed(value, int)
+
+
+def _check_text(what: str, text: object) -> None:
+    """Raises UprightError unless it is text that a file and a terminal can hold."""
+    if not isinstance(text, str):
+        raise UprightError(f"{what} is {text!r}; it must be text")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UprightError(f"{what} is {text!r}; it has half of a surrogate pair")
+
+
+def _check_limit(what: str, number: object) -> None:
+    """Raises UprightError unless it is a number in single precision, or infinity."""
+    if not is_finite(number) and number not in (-math.inf, math.inf):
+        raise UprightError(
+            f"{what} is {number!r}; it must be a number, finite in single precision, or infinity"
+        )
 
 
 def _check_size(task: str, name: str, values: Sequence[int], size: int) -> None:

@@ -6,15 +6,18 @@ nothing else, and so that a stranger's file can fail to load and can do nothing 
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upright import plain
 from upright.errors import UprightError, VersionError
+from upright.files import reason
 
 _LARGEST_HEADER = 1 << 28  # bytes
 _DTYPES = {
@@ -51,8 +54,8 @@ def read(path: Path, largest: int) -> bytes:
             raise UprightError(f"{path}: cannot be read (not a file)")
         with path.open("rb") as file:
             content = file.read(min(largest, os.fstat(file.fileno()).st_size) + 1)
-    except OSError as error:
-        raise UprightError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise UprightError(f"{path}: cannot be read ({reason(error)})") from None
     if len(content) > largest:
         raise UprightError(f"{path}: larger than such a file can be")
     return content
@@ -110,12 +113,10 @@ def _decode(
     if "upright" not in metadata:
         raise UprightError(f"a safetensors file, but not a {name} of upright")
     header = _unseal(metadata["upright"])
-    if header["format"] != kind:
-        raise UprightError(f"its format is {header['format']!r}, not {kind!r}")
-    if header["version"] != version:
-        raise VersionError(
-            f"{name} format {header['version']}; this version of upright reads {version}"
-        )
+    if (found := plain.typed(header["format"], str)) != kind:
+        raise UprightError(f"its format is {found!r}, not {kind!r}")
+    if (found := plain.count(header["version"])) != version:
+        raise VersionError(f"{name} format {found}; this version of upright reads {version}")
     if header["tensors_sha256"] != _digest(tensors):
         raise UprightError("damaged: its tensors do not match their checksum")
     return tensors, header
@@ -132,7 +133,7 @@ def _unseal(sealed: str) -> dict[str, Any]:
     text += "}"
     if digest != f'"{hashlib.sha256(text.encode()).hexdigest()}"}}':
         raise UprightError("damaged: its header does not match its checksum")
-    return json.loads(text)
+    return plain.typed(plain.parse(text), dict)
 
 
 def _digest(tensors: Tensors) -> str:
@@ -154,19 +155,22 @@ def _read_safetensors(content: bytes, kind: str) -> tuple[dict[str, NDArray[Any]
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(_LARGEST_HEADER, len(content) - 8):
         raise UprightError(f"not a {kind} file, or cut off")
-    header = cast(dict[str, Any], json.loads(content[8 : 8 + length].decode()))
-    metadata = header.pop("__metadata__", {})
+    header: dict[str, Any] = plain.typed(plain.parse(content[8 : 8 + length]), dict)
+    metadata: dict[str, str] = header.pop("__metadata__", {})
     data = memoryview(content)[8 + length :]
     tensors: dict[str, NDArray[Any]] = {}
     end = 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        shape = tuple(int(size) for size in entry["shape"])
-        begin, stop = entry["data_offsets"]
+        plain.only(entry, {"shape", "data_offsets", "dtype"})
+        shape = tuple(map(plain.count, entry["shape"]))
+        begin, stop = map(plain.count, entry["data_offsets"])
         dtype = np.dtype(_DTYPES[entry["dtype"]])
-        if begin != end or stop - begin != dtype.itemsize * np.prod(shape, dtype=int):
+        if begin != end or stop - begin != dtype.itemsize * math.prod(shape):
             raise UprightError(f"damaged: tensor {name!r} does not fit the file")
         if stop > len(data):
             raise UprightError("cut off: it ends before its tensors do")
+        if dtype == np.bool_ and set(data[begin:stop]) - {0, 1}:
+            raise UprightError(f"damaged: tensor {name!r} has other truth values than 0 and 1")
         tensors[name] = np.frombuffer(data[begin:stop], dtype).reshape(shape)
         end = stop
     if end != len(data):

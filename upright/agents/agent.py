@@ -15,11 +15,20 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from upright.calling import check_kind
+from upright.errors import UprightError
 from upright.finding import Finding
 from upright.memory.memory import Memory
 from upright.memory.transition import Transition
 from upright.policy import Policy
 from upright.spec import Spec
+
+
+def check_agent(agent: Any) -> None:
+    """Raises UprightError unless it is one."""
+    if isinstance(agent, type):
+        raise UprightError(f"agent is the class {agent.__name__}; give its settings, as DQN()")
+    check_kind("agent", agent, Agent, "the settings of one, as upright.DQN()")
 
 
 @runtime_checkable
@@ -35,7 +44,10 @@ class Agent(Protocol):
     Metrics: ClassVar[type[Any]]
 
     def fits(self, spec: Spec) -> None:
-        """Raises UprightError if it cannot learn a task with such observations or actions."""
+        """Raises UprightError if it cannot learn a task with such observations, actions, or masks.
+
+        It may only let a task with `masked` pass if it learns with `Transition.next_mask`.
+        """
         ...
 
     def memory(self, like: Transition) -> Memory:
@@ -57,15 +69,16 @@ class Agent(Protocol):
         """
         ...
 
-    def select(self, outputs: Any, noise: Any, steps: Any) -> tuple[Any, Any]:
+    def select(self, outputs: Any, noise: Any, steps: Any, mask: Any = None) -> tuple[Any, Any]:
         """Actions that explore, after so many steps, and what `learn` must know of their choice.
 
-        Of a Choice indices [E], else vectors [E U]. NumPy arrays make NumPy arrays.
+        Of a Choice indices [E], else vectors [E U]. NumPy arrays make NumPy arrays. `mask`: bools
+        [E A], which actions are allowed, at least one; None where the task has no masks.
         """
         ...
 
-    def greedy(self, outputs: Any) -> Any:
-        """Actions that do not explore."""
+    def greedy(self, outputs: Any, mask: Any = None) -> Any:
+        """Actions that do not explore; `mask` as in `select`."""
         ...
 
     def learn(self, state: Any, experience: Transition, noise: Any) -> tuple[Any, Any]:

@@ -14,15 +14,18 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from upright.agents import review
-from upright.agents.settings import check_settings, setting
+from upright.calling import settings_checked
 from upright.errors import UprightError
 from upright.finding import Finding
 from upright.memory.replay import Replay
 from upright.memory.transition import Transition
 from upright.networks.mlp import MLP
 from upright.networks.normalise import Moments
+from upright.parameters import check_settings, setting
 from upright.policy import Policy
 from upright.spec import Continuous, Spec
+
+_MOST_LAYERS = 64  # beyond it compiling takes minutes
 
 
 class State(NamedTuple):
@@ -42,7 +45,7 @@ class Noise(NamedTuple):
     """The random numbers of one tick."""
 
     explore: Any  # [E] uniform in [0, 1): below epsilon the random action is taken
-    action: Any  # [E]
+    action: Any  # [E] the random one; with masks uniform in [0, 1): its place among the allowed
 
 
 class Metrics(NamedTuple):
@@ -52,30 +55,35 @@ class Metrics(NamedTuple):
     q_mean: Float[Array, ""]  # of the actions in the batch
 
 
+@settings_checked
 @dataclass(frozen=True)
 class DQN:
     """Settings of DQN. A step is one step of one environment."""
 
-    hidden: tuple[int, ...] = setting((64, 64), at_least=1)  # units of each hidden layer
+    # units of each hidden layer
+    hidden: tuple[int, ...] = setting((64, 64), at_least=1, at_most=2**16)
     gamma: float = setting(0.99, at_least=0, at_most=1)  # discount factor per step
     learning_rate: float = setting(1e-3, above=0)  # of Adam, at the start
     learning_rate_end: float = setting(0.0, at_least=0)  # after the decay
     # linear from start to end; 0: constant [steps]
-    learning_rate_decay_steps: int = setting(0, at_least=0)
-    batch_size: int = setting(64, at_least=1)  # transitions per gradient step
+    learning_rate_decay_steps: int = setting(0, at_least=0, below=2**31)
+    batch_size: int = setting(64, at_least=1, at_most=2**20)  # transitions per gradient step
     # transitions kept, the newest ones
     replay_size: int = setting(10_000, at_least=1, below=2**31)
-    learning_starts: int = setting(500, at_least=0)  # steps before the first gradient step
-    gradient_steps: int = setting(2, at_least=1)  # per step of the environments side by side
-    environments: int = setting(1, at_least=1)  # that each seed acts in, side by side
+    # steps before the first gradient step
+    learning_starts: int = setting(500, at_least=0, below=2**31)
+    # per step of the environments side by side
+    gradient_steps: int = setting(2, at_least=1, at_most=2**16)
+    # that each seed acts in, side by side
+    environments: int = setting(1, at_least=1, at_most=2**16)
     epsilon_start: float = setting(1.0, at_least=0, at_most=1)  # chance of a random action
     epsilon_end: float = setting(0.1, at_least=0, at_most=1)  # after the decay
     # linear from start to end; 0: the end from the start [steps]
-    epsilon_decay_steps: int = setting(3_000, at_least=0)
+    epsilon_decay_steps: int = setting(3_000, at_least=0, below=2**31)
     # how the target network follows the online one
     target_update: Literal["episodes", "steps", "polyak"] = "polyak"
     # episodes or steps between two copies to the target network
-    target_interval: int = setting(20, at_least=1)
+    target_interval: int = setting(20, at_least=1, below=2**31)
     # polyak: share of the online network mixed in per gradient step
     tau: float = setting(0.02, above=0, at_most=1)
     double: bool = True  # online network chooses the next action, target network rates it
@@ -90,6 +98,13 @@ class DQN:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if len(self.hidden) > _MOST_LAYERS:
+            raise UprightError(f"hidden has {len(self.hidden)} layers; at most {_MOST_LAYERS}")
+        if self.batch_size > self.replay_size:
+            raise UprightError(
+                f"batch_size is {self.batch_size}; it must be at most replay_size,"
+                f" {self.replay_size}"
+            )
 
     def fits(self, spec: Spec) -> None:
         """Raises UprightError where an action is continuous: DQN chooses among some values."""
@@ -129,24 +144,26 @@ class DQN:
         """For E environments."""
         explore_key, action_key = jax.random.split(key)
         some = (self.environments,)
-        return Noise(
-            explore=jax.random.uniform(explore_key, some),
-            action=jax.random.randint(action_key, some, 0, spec.action_size),
-        )
+        if spec.masked:
+            action = jax.random.uniform(action_key, some)
+        else:
+            action = jax.random.randint(action_key, some, 0, spec.action_size)
+        return Noise(jax.random.uniform(explore_key, some), action)
 
     def outputs(self, state: State, observation: Float[Array, "*E O"]) -> Float[Array, "*E A"]:
         """Action values of the online network."""
         return state.params(_scaled(state, observation))
 
-    def select(self, outputs: Any, noise: Noise, steps: Any) -> tuple[Any, Any]:
-        """Epsilon-greedy."""
+    def select(self, outputs: Any, noise: Noise, steps: Any, mask: Any = None) -> tuple[Any, Any]:
+        """Epsilon-greedy, among the allowed actions."""
         explore = noise.explore < self.epsilon(steps)
         xp = outputs.__array_namespace__()
-        return xp.where(explore, noise.action, self.greedy(outputs)), ()
+        drawn = noise.action if mask is None else _place(mask, noise.action)
+        return xp.where(explore, drawn, self.greedy(outputs, mask)), ()
 
-    def greedy(self, outputs: Any) -> Any:
-        """The action of greatest value [*E]; of equal ones the first."""
-        return outputs.argmax(axis=-1)
+    def greedy(self, outputs: Any, mask: Any = None) -> Any:
+        """The allowed action of greatest value [*E]; of equal ones the first."""
+        return _allowed(outputs, mask).argmax(axis=-1)
 
     def learn(self, state: State, experience: Transition, noise: Noise) -> tuple[State, "Metrics"]:
         """A gradient step on each of G batches; the metrics are means."""
@@ -184,13 +201,17 @@ class DQN:
         return state, Metrics(loss=value, q_mean=q.mean())
 
     def targets(self, state: State, batch: Transition) -> Float[Array, " B"]:
-        """y = r + gamma d max_a Q(s', a; target); double: a = argmax_a Q(s', a; online) instead."""
+        """y = r + gamma d max_a Q(s', a; target); double: a = argmax_a Q(s', a; online) instead.
+
+        Of the actions that are allowed in s'.
+        """
         next_observation = _scaled(state, batch.next_observation)
         next_q = state.target_params(next_observation)
         if self.double:
-            value = _chosen(next_q, jnp.argmax(state.params(next_observation), axis=-1))
+            online = self.greedy(state.params(next_observation), batch.next_mask)
+            value = _chosen(next_q, online)
         else:
-            value = next_q.max(axis=-1)
+            value = _allowed(next_q, batch.next_mask).max(axis=-1)
         return batch.reward + self.gamma * batch.discount * value
 
     def count(self, state: State, transition: Transition) -> State:
@@ -273,6 +294,21 @@ def _chosen(q: Float[Array, "B A"], action: Int[Array, " B"]) -> Float[Array, " 
     # A sum over a mask compiles to one fused pass forward and backward; a gather's gradient is a
     # scatter, which does not.
     return jnp.where(jnp.arange(q.shape[-1]) == action[:, None], q, 0).sum(axis=-1)
+
+
+def _allowed(values: Any, mask: Any) -> Any:
+    """Values [*B A], those of masked actions minus infinity; NumPy or JAX."""
+    if mask is None:
+        return values
+    return values.__array_namespace__().where(mask, values, -np.inf)
+
+
+def _place(mask: Any, share: Any) -> Any:
+    """Of the allowed actions one index [*B], all equally likely, for a share [*B] in [0, 1)."""
+    allowed_so_far = mask.astype(np.int32).cumsum(axis=-1)
+    # In single precision in NumPy, too. A share is at most 1 - 2^-23, so this is below the count.
+    place = (share * allowed_so_far[..., -1].astype(np.float32)).astype(np.int32)
+    return (allowed_so_far > place[..., None]).argmax(axis=-1)
 
 
 def _linear(start: float, end: float, duration: int, steps: Any) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from upright.agents.dqn import DQN
+from upright.calling import check_kind, near
 from upright.errors import UprightError
 
 
@@ -45,6 +46,7 @@ PRESETS = {
 
 def find_preset(name: str) -> Preset:
     """Raises UprightError for an unknown name."""
+    check_kind("preset", name, str, f"one of {', '.join(PRESETS)}")
     if name not in PRESETS:
-        raise UprightError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        raise UprightError(f"unknown preset {name!r}; {near(name, PRESETS)}")
     return PRESETS[name]

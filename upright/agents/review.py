@@ -1,5 +1,6 @@
 """What agents say of their settings and a budget, before hours are spent."""
 
+from upright.calling import option
 from upright.finding import Finding
 
 _CHECK = "schedule"
@@ -18,7 +19,7 @@ def never_learns(name: str, learning_starts: int, steps: int | float) -> Finding
         _CHECK,
         "problem",
         f"steps is {steps:,.0f}, but learning starts after {learning_starts:,} steps",
-        f"more --steps, or a smaller agent.{name}",
+        f"more {option('steps')}, or a smaller agent.{name}",
     )
 
 
@@ -34,7 +35,7 @@ def unfinished(
         "advice",
         f"{name} is still {value:.2g} after the budget of {steps:,.0f} steps: its decay takes"
         f" {decay_steps:,}",
-        f"more --steps, or a smaller agent.{name}_decay_steps",
+        f"more {option('steps')}, or a smaller agent.{name}_decay_steps",
     )
 
 

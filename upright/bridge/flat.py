@@ -1,17 +1,21 @@
 """Gymnasium's environments, as agents and policies see them: vectors and indices.
 
-An id with a module before it ("my_robot:Arm-v0") imports that module. So it must come from the
-user's own hand, never from a file.
+Nothing is imported here: the module before an id ("my_robot:Arm-v0") is imported where the user
+types it (`tasks.catalogue.load`).
 """
 
+import warnings
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError, one_line
+from upright.bridge import factory, masks, values, wrappers
+from upright.bridge.factory import Factory
+from upright.bridge.values import EnvironmentFailedError
+from upright.errors import UprightError, UprightWarning, one_line
 from upright.spec import Channel, Choice, Continuous
 from upright.tasks import catalogue
 
@@ -29,13 +33,28 @@ class SpacesError(UprightError):
 
 
 class Flat(gym.Wrapper[Observation, Any, Any, Any]):
-    """An observation is a vector of float32; an action an index from 0 on, or a vector [U]."""
+    """The one door to an environment: what goes through it is checked, in every loop.
+
+    An observation is a vector of finite float32, always a new one; a reward a finite float; an
+    action an index from 0 on, or a vector [U]. Whatever else the environment does is an
+    EnvironmentFailedError of one line, which says in which call.
+
+    `action_mask`: which actions are allowed now, bools [action_size]; after a step that terminated,
+    all. None where the task has no masks, see `masked`.
+    """
 
     def __init__(self, env: Env, action: Choice | Continuous, given: Sequence[Any] | None):
         """`given`: what the environment is given for each index, if the action is a Choice."""
         super().__init__(env)
         self.action = action
         self._given = given
+        self._open = True
+        self.action_mask: NDArray[np.bool_] | None = None
+        self._has_reset = False
+        self.masked = False  # the first reset had a mask, so each reset and step has
+        discrete = isinstance(env.action_space, gym.spaces.Discrete)
+        self._ask_mask = masks.method(wrappers.chain(env)) if discrete else None
+        self._around_mask = wrappers.around_mask(env)
         with np.errstate(over="ignore"):  # a bound beyond float32 is none
             low, high = (np.ravel(limit).astype(np.float32) for limit in box(env))
         self.observation_space = gym.spaces.Box(low, high)
@@ -46,13 +65,80 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._flat(observation), info
+        try:
+            answer = self.env.reset(seed=seed, options=options)
+        except (Exception, SystemExit) as error:  # the environment's own code
+            raise values.raised("reset", error) from error
+        observation, info = values.reset_answer(answer)
+        if not self._has_reset:
+            self._has_reset, self.masked = True, self._told_mask("reset", info) is not None
+        if self.masked and self._around_mask:
+            what = f"action_mask is of the actions inside, and {self._around_mask} changes them"
+            fix = "put a wrapper around it that gives the mask of its actions in the info"
+            raise EnvironmentFailedError("reset", f"{what}; {fix}")
+        self._set_mask("reset", info)
+        return values.observation("reset", observation, self.observation_size), info
 
-    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(self._theirs(action))
-        # Many environments return NumPy's own booleans.
-        return self._flat(observation), reward, bool(terminated), bool(truncated), info
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        try:
+            answer = self.env.step(self._theirs(action))
+        except (Exception, SystemExit) as error:
+            raise values.raised("step", error) from error
+        observation, reward, terminated, truncated, info = values.step_answer(answer)
+        over = values.flag("terminated", terminated)
+        self._set_mask("step", info, over)
+        return (
+            values.observation("step", observation, self.observation_size),
+            values.reward(reward),
+            over,
+            values.flag("truncated", truncated),
+            info,
+        )
+
+    def permitted(self, action: Any) -> Any:
+        """An action that is allowed now, in place of a random one."""
+        if self.action_mask is None:
+            return action
+        allowed = np.flatnonzero(self.action_mask)
+        return allowed[action % len(allowed)]
+
+    def render(self) -> Any:
+        """In a window None, else a frame [height, width, 3] of uint8."""
+        try:
+            frame = self.env.render()
+        except (UprightError, gym.error.DependencyNotInstalled):
+            raise
+        except (Exception, SystemExit) as error:
+            raise values.raised("render", error) from error
+        return None if self.render_mode == "human" else values.picture(frame)
+
+    def close(self) -> None:
+        """Once; an environment that cannot is said, and is no reason to lose what was done."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self.env.close()
+        except (Exception, SystemExit) as error:
+            text = str(values.raised("close", error))
+            warnings.warn(text, UprightWarning, stacklevel=2)
+
+    def _told_mask(self, call: str, info: Any) -> Any:
+        if not isinstance(self.env.action_space, gym.spaces.Discrete):
+            return None
+        try:
+            return masks.told(info, self._ask_mask)
+        except (Exception, SystemExit) as error:
+            raise values.raised(call, error) from error
+
+    def _set_mask(self, call: str, info: Any, over: bool = False) -> None:
+        """`over`: nothing can be chosen any more, so it does not matter what the mask says."""
+        if over:
+            self.action_mask = np.ones(self.action_size, np.bool_) if self.masked else None
+            return
+        given = self._told_mask(call, info)
+        if self.masked or given is not None:
+            self.action_mask = values.mask(call, given, self.action_size, self.masked)
 
     def _theirs(self, action: Any) -> Any:
         if self._given is not None:
@@ -60,25 +146,22 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         space = self.env.action_space
         return self.action.physical(action).astype(space.dtype).reshape(space.shape)
 
-    def _flat(self, observation: Any) -> Observation:
-        flat = np.asarray(observation, np.float32).ravel()
-        if len(flat) != self.observation_size:
-            raise ValueError(
-                f"an observation of {len(flat)} numbers; its space has {self.observation_size}"
-            )
-        return flat
 
-
-def make_env(task: str, action: Choice | Continuous | None = None, **options: Any) -> Flat:
-    """The environment of an id that the user typed.
+def make_env(
+    task: str | Factory, action: Choice | Continuous | None = None, **options: Any
+) -> Flat:
+    """The environment of an id, whose module has been imported, or what a function makes.
 
     `action`: of the policy or native task that it is for. A Choice then offers its values to an
     environment whose action is one continuous number.
     `options`: for gymnasium.make. Raises UprightError if it cannot be made, SpacesError if its
-    observations or actions are no numbers.
+    observations or actions are no numbers, StatefulWrapperError if a wrapper normalises by running
+    statistics.
     """
-    name = catalogue.load(task)
-    with catalogue.importable_from_here():
+    if not isinstance(task, str):
+        return _flatten(factory.make(task, options), factory.say(task), action)
+    name = catalogue.bare(task)
+    with catalogue.importable_from_here(name):
         try:
             env: Env = gym.make(name, disable_env_checker=True, **options)
         except UprightError:
@@ -98,8 +181,14 @@ def make_env(task: str, action: Choice | Continuous | None = None, **options: An
             ) from None
         except (Exception, SystemExit) as error:  # the environment's own code
             raise UprightError(f"task {task!r} cannot be made: {one_line(error)}") from error
+    return _flatten(env, task, action)
+
+
+def _flatten(env: Env, task: str, action: Choice | Continuous | None) -> Flat:
+    """Closes it, and raises SpacesError, where it has other things than numbers."""
     try:
-        _check_observations(env, task)
+        _check_spaces(env, task)
+        wrappers.refuse_stateful(env, task)
         return Flat(env, *_actions(env, task, action))
     except UprightError:
         env.close()
@@ -133,22 +222,32 @@ def entries(name: str, shape: Sequence[int]) -> list[str]:
     return [f"{name}{list(index)}" for index in np.ndindex(*shape)]
 
 
-def _check_observations(env: Env, task: str) -> None:
+def _check_spaces(env: Env, task: str) -> None:
+    """Raises SpacesError unless the observation is a Box of numbers."""
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if not isinstance(space, gym.Space):
+            kind = f"{type(space).__module__}.{type(space).__name__}"
+            seen = f"its {name} is {'missing' if space is None else f'a {kind}'}"
+            raise SpacesError(task, seen, "set it to one of gymnasium.spaces")
     space = env.observation_space
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        raise SpacesError(
-            task,
-            f"its observation is a {type(space).__name__}",
-            "flatten it with gymnasium.wrappers.FlattenObservation where the environment is"
-            " registered",
-        )
-    if not isinstance(space, gym.spaces.Box):
-        raise SpacesError(
-            task,
-            f"its observation is {space}, no Box of numbers",
-            "turn it into one with gymnasium.wrappers.TransformObservation where the environment"
-            " is registered",
-        )
+    if isinstance(space, gym.spaces.Box) and space.dtype.kind in "fiub" and np.prod(space.shape):
+        return
+    seen = f"its observation is {_short(space)}, no Box of numbers"
+    where = "where the environment is registered"
+    if not isinstance(space, gym.spaces.Box) and space.is_np_flattenable:
+        one_hot = isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+        how = ", which makes it one-hot" if one_hot else ""
+        fix = f"flatten it with gymnasium.wrappers.FlattenObservation{how}, {where}"
+        raise SpacesError(task, seen, fix)
+    fix = f"turn it into one with gymnasium.wrappers.TransformObservation, {where}"
+    raise SpacesError(task, seen, fix)
+
+
+def _short(space: gym.Space[Any]) -> str:
+    """A simple space as it is written, a composed one by its name."""
+    composed = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple | gym.spaces.Box)
+    return f"a {type(space).__name__}" if composed else str(space)
 
 
 def _actions(

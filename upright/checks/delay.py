@@ -84,11 +84,7 @@ class _Regression:
         # A look at the size before anything of that size is made.
         if 2 * effects * (size + 1) > len(recording.step) / 3:
             return None
-        rows = np.flatnonzero(
-            (recording.step >= LAGS)
-            & np.isfinite(recording.observation).all(axis=1)
-            & np.isfinite(recording.next_observation).all(axis=1)
-        )
+        rows = np.flatnonzero(recording.step >= LAGS)
         if len(rows) < _FEWEST:
             return None
         before = recording.observation[rows].astype(np.float64)

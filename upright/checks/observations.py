@@ -1,4 +1,4 @@
-"""Observations: finite, informative, and of a size that a network learns from."""
+"""Observations: informative, and of a size that a network learns from."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,9 +17,6 @@ def check(recording: Recording, spec: Spec, scaled: bool) -> list[Finding]:
     names = [channel.name for channel in spec.observation.channels]
     ends = recording.next_observation[recording.ended]
     values = np.concatenate([recording.observation, ends])
-    finite = np.isfinite(values).all(axis=0)
-    if not finite.all():
-        return [_not_finite(values, names)]
     seen, measured = _scaling(values, spec, scaled)
     constant = np.ptp(values, axis=0) == 0
     findings = [
@@ -46,17 +43,6 @@ def _scaling(
     offset = np.where(measured, values.mean(axis=0), [c.offset for c in channels])
     scale = np.where(measured, deviation, [c.scale or 1.0 for c in channels])
     return (values - offset) / scale, measured
-
-
-def _not_finite(values: Float[np.ndarray, "N O"], names: list[str]) -> Finding:
-    bad = ~np.isfinite(values)
-    count = int(bad.any(axis=1).sum())
-    return Finding(
-        _NAME,
-        "problem",
-        f"{_listed(names, np.any(bad, axis=0))}: NaN or infinite in {count} of {len(values)}",
-        "find what diverges or divides by zero in step() or reset(); a training ends there",
-    )
 
 
 def _constant(

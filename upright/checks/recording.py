@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from upright.bridge.flat import Flat
-from upright.errors import one_line
+from upright.bridge.values import EnvironmentFailedError
 
 Actions = Int[np.ndarray, " T"] | Float[np.ndarray, "T U"]
 
@@ -59,7 +59,7 @@ def random_actions(env: Flat, steps: int, seed: int) -> Actions:
 def record(
     env: Flat, steps: int, seed: int, watch: Callable[[float], None] = lambda fraction: None
 ) -> Recording:
-    """Plays at random; an error of the environment ends it.
+    """Plays at random, among the allowed actions; an error of the environment ends it.
 
     `watch` is called with the share that is done.
     """
@@ -78,17 +78,18 @@ def record(
                 episode += 1
                 present = env.reset(seed=seed + episode)[0]
             before[step], episodes[step] = present, episode
+            actions[step] = env.permitted(actions[step])
             present, reward, ends, cut, _ = env.step(actions[step])
-            after[step], rewards[step] = present, float(reward)
+            after[step], rewards[step] = present, reward
             terminated[step], truncated[step] = ends, cut
             if ends or cut:
                 present = None
             done = step + 1
             if done % 100 == 0:
                 watch(done / steps)
-    except (Exception, SystemExit) as error:  # the environment's own code
-        where = f"in step {done + 1}, reset seed {seed + episode}"
-        failure = f"{type(error).__name__} {where}: {one_line(error)}"
+    except EnvironmentFailedError as error:
+        where = "at the reset" if error.call == "reset" else f"in step {done + 1}"
+        failure = f"{where}, reset seed {seed + episode}, {error}"
     return Recording(
         observation=before[:done],
         action=actions[:done],

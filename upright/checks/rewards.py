@@ -1,4 +1,4 @@
-"""Rewards: finite, telling, and of a size that action values can follow."""
+"""Rewards: telling, and of a size that action values can follow."""
 
 import math
 
@@ -13,19 +13,8 @@ _FAR = 100.0  # times beyond these nothing is learned
 
 
 def check(recording: Recording) -> list[Finding]:
-    """Finite, and telling one action from another."""
+    """Whether they tell one action from another."""
     rewards = recording.reward
-    bad = ~np.isfinite(rewards)
-    if bad.any():
-        return [
-            Finding(
-                "rewards",
-                "problem",
-                f"NaN or infinite in {bad.sum()} of {len(rewards)} steps, first in step"
-                f" {bad.argmax() + 1}",
-                "find what diverges or divides by zero in step(); a training ends there",
-            )
-        ]
     values, counts = np.unique(rewards, return_counts=True)
     usual, most = float(values[counts.argmax()]), int(counts.max())
     # An end tells something where each step before it was worth something.
@@ -49,7 +38,7 @@ def check(recording: Recording) -> list[Finding]:
 
 def check_scale(recording: Recording, gamma: float, episode_steps: int | None) -> list[Finding]:
     """What an action value may come to: |r| times the sum of the discounts, 1 / (1 - gamma)."""
-    sizes = np.abs(recording.reward[np.isfinite(recording.reward)])
+    sizes = np.abs(recording.reward)
     if not sizes.any():
         return []
     horizon = _horizon(gamma, episode_steps)

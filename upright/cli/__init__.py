@@ -13,9 +13,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from upright.errors import UprightError, UprightWarning
-
-_show_foreign_warning = warnings.showwarning
+from upright.calling import from_command_line
+from upright.cli import terminal
+from upright.errors import UprightError, UprightWarning, visible
 
 COMMANDS = {
     "train": "train a controller with many seeds: upright train CartPole-v1",
@@ -33,6 +33,7 @@ COMMANDS = {
 
 def main() -> None:
     """The command `upright`. Bad input ends with one line and exit status 2."""
+    terminal.open_streams()
     # While modules are imported (JAX takes a second) an exception out of nowhere would end in a
     # trace or be swallowed; nothing has been begun yet, so Ctrl-C simply ends us.
     # What is ignored (as by `&` in a script) stays ignored.
@@ -41,17 +42,39 @@ def main() -> None:
         signal.signal(signal.SIGINT, _leave)
     warnings.showwarning = _show_warning
     try:
-        run(sys.argv[1:])
+        with from_command_line():
+            run(sys.argv[1:])
+        sys.stdout.flush()
     except UprightError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", status=130))
+        _fail("interrupted")
+        # A thread that is compiling would be torn down with Python, in the middle of it.
+        os._exit(130)
     except BrokenPipeError:
         # The reader of our output has left (`upright runs | head`); that is its right.
-        sys.stderr.close()
-        sys.exit(0)
+        terminal.discard_output()
     except OSError as error:
+        # What could not be written now cannot be when Python ends either.
+        terminal.discard_output()
         sys.exit(_fail(f"{error.filename or 'input or output'}: {error.strerror or error}"))
+    except Exception:
+        if reason := _why_jax_fails():
+            sys.exit(_fail(reason))
+        raise
+
+
+def _why_jax_fails() -> str | None:
+    """What the user's variables for JAX are to blame for; None if that is not it."""
+    if not any(name.startswith("JAX_") for name in os.environ):
+        return None
+    try:
+        import_module("upright.runners.jit").prepare()
+    except UprightError as error:
+        return str(error)
+    except ValueError as error:  # of JAX, while it reads them
+        return f"JAX does not start: {error}"
+    return None
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -81,6 +104,9 @@ def _parse(module: Any, name: str, arguments: list[str]) -> Any:
     """The module's dataclass `Command` from the arguments; its comments are the help text."""
     import tyro
 
+    from upright.cli.complaints import check_values, plain_words
+
+    check_values(module.Command, arguments)
     if hasattr(module, "prepare"):
         arguments = module.prepare(arguments)
     default = module.default(arguments) if hasattr(module, "default") else None
@@ -92,22 +118,8 @@ def _parse(module: Any, name: str, arguments: list[str]) -> Any:
     except SystemExit as end:
         if not end.code:
             raise  # the help text was asked for and printed
-        message = _first_paragraph(complaint.getvalue())
+        message = plain_words(complaint.getvalue(), module.Command, arguments)
         raise UprightError(f"{message} (see upright {name} --help)") from None
-
-
-def _first_paragraph(box: str) -> str:
-    """What tyro says in a box of several lines, as the one line that we promise."""
-    words: list[str] = []
-    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])  # below the title
-    for line in filter(None, lines):
-        # The rules are dashes where the terminal has no box characters.
-        if set(line) <= {"─", "-"} or line == "Got errors:":
-            if words:
-                break
-        else:
-            words.append(line)
-    return " ".join(words).rstrip(".")
 
 
 def _overview() -> str:
@@ -120,12 +132,12 @@ def _overview() -> str:
     )
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Ours are for users: one line, without the place in the code."""
-    if category is UprightWarning:
-        print(f"upright: warning: {message}", file=sys.stderr)
-    else:
-        _show_foreign_warning(message, category, *where)
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+) -> None:
+    """In one line; ours are for users: without the place in the code."""
+    where = "" if category is UprightWarning else f" ({category.__name__}, {filename}:{lineno})"
+    terminal.complain(f"warning: {visible(message)}{where}")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -134,5 +146,5 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, status: int = 2) -> int:
-    print(f"upright: {message}", file=sys.stderr)
+    terminal.complain(visible(message))
     return status

@@ -3,43 +3,51 @@
 import itertools
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from upright.cli import words
+from upright.errors import visible
 from upright.evaluation.episodes import Evaluation
 from upright.policy import Policy
+from upright.training.display import Careless, Plain
+from upright.training.display import Training as Training
 
 if TYPE_CHECKING:
     from upright.diagnosis import Report
-    from upright.training.progress import Status
 
 
-class _Plain(Console):
-    """Text as it is: a name from a stranger's file is no markup."""
+class Output(Plain):
+    """Standard output. In a file there is no width to keep to, and no line to be filled up."""
 
-    def __init__(self, **options: Any):
-        super().__init__(markup=False, highlight=False, soft_wrap=True, **options)
+    def __init__(self) -> None:
+        super().__init__(width=None if sys.stdout.isatty() else 1000)
 
-    def on_broken_pipe(self) -> None:
-        """Whoever read our progress has left: that is no reason to end a training."""
-        self.quiet = True
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        lines = captured.get().split("\n")
+        sys.stdout.write("\n".join(line.rstrip() for line in lines))
+
+    def say(self, sentence: str) -> None:
+        """Broken between words where the terminal is narrow; nothing in it is to be copied."""
+        self.print(sentence, soft_wrap=False)
 
 
-# Where output goes into a file there is no width to keep to, and a table must not lose columns.
-out = _Plain(width=None if sys.stdout.isatty() else 1000)
-_progress = _Plain(stderr=True)
+out = Output()
+_progress = Plain(file=Careless())
+_WIDEST = 10_000  # characters: any table as it would like to be
 _MOST_CHANNELS = 24  # rows of a table that somebody still reads
-_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
 class Steps:
@@ -86,67 +94,6 @@ class Phases:
         self._line.stop()
 
 
-class Training:
-    """Live progress of a training: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=_progress
-        )
-        self._task = self._bar.add_task("", total=1.0)
-        self._live = Live(console=_progress, transient=True, refresh_per_second=5)
-        self._printed = -_PLAIN_SECONDS
-        self._phase = ""
-
-    def update(self, status: "Status") -> None:
-        text = _describe(status)
-        if _progress.is_terminal:
-            self._bar.update(self._task, description=status.phase, completed=status.fraction)
-            grid = Table.grid()
-            grid.add_row(self._bar)
-            grid.add_row(text)
-            self._live.update(grid)
-        elif status.phase != self._phase or time.monotonic() - self._printed >= _PLAIN_SECONDS:
-            self._printed, self._phase = time.monotonic(), status.phase
-            _progress.print(f"{status.phase} {status.fraction:4.0%}  {text}")
-
-    def __enter__(self) -> "Training":
-        if _progress.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-
-def _describe(status: "Status") -> str:
-    if status.phase != "training":
-        return {
-            "compiling": "the first time takes a few seconds; then it is kept",
-            "stopping": "in order; a second Ctrl-C would lose what is not written yet",
-            "evaluating": "greedy episodes of every kept policy in Gymnasium",
-        }[status.phase]
-    parts = [f"{status.steps / 1000:,.0f}k steps", f"{status.steps_per_second / 1000:.1f}k/s"]
-    if status.median_return is not None and status.worst_return is not None:
-        returns = number(status.median_return), number(status.worst_return)
-        parts.append("return {}, worst {}".format(*returns))
-    if status.threshold is not None:
-        parts.append(f"kept solves {status.solved}/{status.seeds}")
-    if status.seconds_left is not None:
-        parts.append(f"{_clock(status.seconds_left)} left")
-    return "  ".join(parts)
-
-
-def number(value: float) -> str:
-    """A return: large ones with one decimal, small ones with three digits that count."""
-    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
-
-
 def print_report(report: "Report") -> None:
     """A line for each finding, its fix beneath, and the count."""
     styles = {"problem": "bold red", "advice": "yellow", "fine": "green"}
@@ -158,11 +105,11 @@ def print_report(report: "Report") -> None:
         severity = Text(finding.severity, style=styles[finding.severity])
         table.add_row(severity, finding.check, finding.seen)
         if finding.fix:
-            table.add_row("", "", Text(f"fix: {finding.fix}", style="bold"))
+            table.add_row("", "", Text(f"fix: {visible(finding.fix)}", style="bold"))
     out.print(table)
     counts = Counter(finding.severity for finding in report.findings)
-    problems = f"{counts['problem']} problem{'' if counts['problem'] == 1 else 's'}"
-    out.print(f"{report.task}: {problems}, {counts['advice']} advice, {counts['fine']} fine")
+    problems = words.count(counts["problem"], "problem")
+    out.say(f"{report.task}: {problems}, {counts['advice']} advice, {counts['fine']} fine")
 
 
 def print_evaluations(
@@ -181,23 +128,30 @@ def print_evaluations(
         table.add_row(
             name,
             f"{policies[name].provenance.step:,}",
-            number(summary["mean_return"]),
-            number(summary["worst_return"]),
+            words.number(summary["mean_return"]),
+            words.number(summary["worst_return"]),
             str(summary["worst_reset_seed"]),
         )
-    out.print(table)
+    print_table(table)
     print_over_seeds([evaluation.summary() for evaluation in evaluations.values()], title)
 
 
 def print_over_seeds(summaries: Sequence[Mapping[str, Any]], physics: str | None = None) -> None:
-    """The average and the worst of many; `physics` where they are not the task's own."""
+    """The average and the worst of many; `physics` where they are not the task's own.
+
+    And how many episodes would not end.
+    """
+    if cut := sum(summary["cut_episodes"] for summary in summaries):
+        episodes = words.count(sum(summary["episodes"] for summary in summaries), "episode")
+        out.say(f"{cut:,} of {episodes} had no end and were cut off: see --max-steps")
     if len(summaries) > 1:
         means = [summary["mean_return"] for summary in summaries]
         where = physics or "in Gymnasium"
-        out.print(
-            f"{len(summaries)} seeds, {summaries[0]['episodes']} episodes each, {where}:"
-            f" mean return {sum(means) / len(means):.1f}, worst seed {min(means):.1f},"
-            f" worst episode {min(summary['worst_return'] for summary in summaries):.0f}"
+        worst = min(summary["worst_return"] for summary in summaries)
+        out.say(
+            f"{len(summaries)} seeds, {words.count(summaries[0]['episodes'], 'episode')} each,"
+            f" {where}: mean return {words.number(sum(means) / len(means))}, worst seed"
+            f" {words.number(min(means))}, worst episode {words.number(worst)}"
         )
 
 
@@ -225,18 +179,53 @@ def print_policy(policy: Policy) -> None:
         table.add_row(channel.name, channel.unit, *limits, f"{offset:.4g}", f"{scale:.4g}")
     if spec.observation_size > _MOST_CHANNELS:
         table.add_row(f"and {spec.observation_size - _MOST_CHANNELS} more")
-    out.print(table)
+    print_table(table)
 
 
 def new_table(title: str | None = None) -> Table:
-    """Empty, in our style."""
+    """Empty, in our style; `print_table` prints it."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """No word is broken and no column left out: if need be a line for each cell."""
+    widths = _fit(table)
+    if widths:
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
+        out.print(table)
+        return
+    out.say(f"{table.title or ''}")
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        names = [str(column.header) for column in table.columns]
+        print_pairs({name: str(cell) for name, cell in zip(names, row, strict=True) if cell})
+        out.print()
+
+
+def _fit(table: Table) -> list[int] | None:
+    """Widths of the columns with which every word has room; None if the terminal is too narrow."""
+    options = out.options.update(max_width=_WIDEST)
+    room = out.width - 3 * len(table.columns) + 1  # without what is between two columns
+    least: list[int] = []
+    widths: list[int] = []
+    for column in table.columns:
+        cells = [Measurement.get(out, options, cell) for cell in (column.header, *column.cells)]
+        widths.append(max(cell.maximum for cell in cells))
+        least.append(widths[-1] if column.no_wrap else max(cell.minimum for cell in cells))
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        spare = [width - minimum for width, minimum in zip(widths, least, strict=True)]
+        widest = max((width for width, more in zip(widths, spare, strict=True) if more))
+        index = next(i for i, width in enumerate(widths) if width == widest and spare[i])
+        widths[index] -= 1
+    return widths
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
     """A name and a value on each line."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs.items():
         table.add_row(name, value)

@@ -33,6 +33,8 @@ class Command:
     physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     # parameters that are drawn anew for each episode, uniformly: half_length=0.25:1.0
     randomise: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LOW:HIGH")] = ()
+    # arguments of a Gymnasium environment itself: gravity=-5, or --env.gravity -5
+    env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     seed: int = 0  # of the random actions and the start states
     json: bool = False  # print JSON
     # settings of the agent, DQN; their defaults are the preset's
@@ -50,6 +52,7 @@ class Command:
                 seed=self.seed,
                 physics=physics.values(self.physics),
                 randomise=physics.ranges(self.randomise),
+                env=physics.arguments(self.env),
                 watch=display.update,
             )
         if self.json:

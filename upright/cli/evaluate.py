@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from upright.cli import console, words
+from upright.cli import console, physics, words
+from upright.evaluation.conditions import ranges_of
 from upright.evaluation.episodes import Evaluation, evaluate
 from upright.policy import Policy
 from upright.runs import Run, open_run_or_policy
@@ -24,8 +25,15 @@ class Command:
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN_OR_POLICY")]
     episodes: int = 100  # for each policy
     seed: int = 0  # of the start states; the same seed gives the same ones
-    # refuse a policy for another task than this; imports the module before its id
+    # cut episodes off after so many; if none is given: 1000, where the task has no time limit
+    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # another task or version of it, whose observations and actions fit; or the policy's own, if
+    # its id names a module, which is imported only then
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    # parameters of a native task that are changed: half_length=1.0, or --physics.half-length 1.0
+    physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    # arguments of a Gymnasium environment itself: gravity=-5, or --env.gravity -5
+    env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     json: bool = False  # print JSON, every return included
 
     def __call__(self) -> None:
@@ -39,7 +47,7 @@ class Command:
         with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
             for name, policy in policies.items():
                 nominal[name] = self._evaluate(policy)
-                if policy.provenance.randomise:
+                if ranges_of(policy, self.task, physics.values(self.physics)):
                     randomised[name] = self._evaluate(policy, randomised=True)
                 steps.advance()
         if self.json:
@@ -50,8 +58,11 @@ class Command:
             return
         kind = "seed" if isinstance(target, Run) else "policy"
         for evaluations in filter(None, (nominal, randomised)):
-            provenance = policies[next(iter(evaluations))].provenance
-            title = words.played(provenance, evaluations is randomised)
+            name, first = next(iter(evaluations.items()))
+            title = words.played(policies[name].provenance, evaluations is randomised)
+            if first.changes:
+                drawn = ", physics randomised" if evaluations is randomised else ""
+                title = "; ".join(first.changes) + drawn
             console.print_evaluations(kind, policies, evaluations, title)
 
     def _evaluate(self, policy: Policy, randomised: bool = False) -> Evaluation:
@@ -61,8 +72,15 @@ class Command:
             episodes=self.episodes,
             seed=self.seed,
             randomised=randomised,
+            max_steps=self.max_steps,
+            physics=physics.values(self.physics),
+            env=physics.arguments(self.env),
         )
 
 
 def _plain(evaluation: Evaluation) -> dict[str, Any]:
-    return {**evaluation.summary(), "returns": evaluation.returns.tolist()}
+    summary = {**evaluation.summary(), "changes": list(evaluation.changes)}
+    return {**summary, "returns": evaluation.returns.tolist()}
+
+
+prepare = physics.gather

@@ -1,29 +1,61 @@
-"""Parameters of a task on the command line: --physics.half-length 1.0 --randomise mass=0.1:0.3."""
+"""What is changed of a task: --physics.half-length 1.0 --randomise mass=0.1:0.3 --env.wind 3."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from upright.errors import UprightError
 
-_DOTTED = "--physics."
-
 
 def gather(arguments: Sequence[str]) -> list[str]:
-    """The arguments with each `--physics.NAME VALUE` as `NAME=VALUE` of one option --physics."""
+    """The arguments with each `--physics.NAME VALUE` as `NAME=VALUE` of one option --physics.
+
+    So with `--env.NAME VALUE`.
+    """
+    return _gather(_gather(arguments, "--physics"), "--env")
+
+
+def _gather(arguments: Sequence[str], option: str) -> list[str]:
     rest: list[str] = []
     given: list[str] = []
     following = iter(arguments)
     for argument in following:
-        if argument.startswith(_DOTTED):
-            name, equals, value = argument.removeprefix(_DOTTED).partition("=")
+        if argument.startswith(f"{option}."):
+            name, equals, value = argument.removeprefix(f"{option}.").partition("=")
             given.append(f"{name}={value if equals else next(following, '')}")
         else:
             rest.append(argument)
     if not given:
         return rest
-    if "--physics" in rest:
-        place = rest.index("--physics") + 1
+    if option in rest:
+        place = rest.index(option) + 1
         return [*rest[:place], *given, *rest[place:]]
-    return [*rest, "--physics", *given]
+    return [*rest, option, *given]
+
+
+def arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Arguments of an environment, by name: a number, true, false, null, or else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.replace("-", "_")
+        if not (equals and name.isidentifier()):
+            raise UprightError(f"env: {text!r} is not NAME=VALUE")
+        if name in found:
+            raise UprightError(f"env: {name} is given more than once")
+        found[name] = _scalar(value)
+    return found
+
+
+def _scalar(text: str) -> Any:
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = json.loads(text)
+    except (RecursionError, ValueError):
+        return text
+    return value if isinstance(value, int | float) else text
 
 
 def values(texts: Sequence[str]) -> dict[str, float | tuple[float, ...]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from upright.cli import words
+from upright.cli import console, physics, words
 from upright.errors import UprightError
 from upright.figures.video import play
 from upright.runs import Run, open_run_or_policy
@@ -25,10 +25,17 @@ class Command:
     # write an MP4, full size, at the task's sampling rate
     mp4: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
     seed: int = 0  # of the start state: env.reset(seed=...), as `upright evaluate` prints it
+    # cut the episode off after so many; if none is given: 1000, where the task has no time limit
+    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     # draw the physics as for each episode of its training; if not: their nominal values
     randomised: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    # refuse a policy for another task than this; imports the module before its id
+    # another task or version of it, whose observations and actions fit; or the policy's own, if
+    # its id names a module, which is imported only then
     task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    # parameters of a native task that are changed: half_length=1.0, or --physics.half-length 1.0
+    physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    # arguments of a Gymnasium environment itself: gravity=-5, or --env.gravity -5
+    env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
 
     def __call__(self) -> None:
         if self.render and (self.gif or self.mp4):
@@ -41,13 +48,27 @@ class Command:
                 raise UprightError(f"{path}: --{ending[1:]} needs a name that ends in {ending}")
         files = [path for path in named.values() if path]
         episode = play(
-            policy, files=files, task=self.task, seed=self.seed, randomised=self.randomised
+            policy,
+            files=files,
+            task=self.task,
+            seed=self.seed,
+            randomised=self.randomised,
+            max_steps=self.max_steps,
+            physics=physics.values(self.physics),
+            env=physics.arguments(self.env),
         )
-        shown = f"{episode.steps} steps"
+        shown = words.count(episode.steps, "step")
         if episode.seconds is not None:
             shown += f", {episode.seconds:g} s"
-        print(f"return {episode.total:g} in {shown}, from start state {self.seed}")
-        if physics := words.played(policy.provenance, self.randomised):
-            print(physics)
+        console.out.print(
+            f"return {words.number(episode.total)} in {shown}, from start state {self.seed}"
+        )
+        if episode.changes:
+            console.out.print("; ".join(episode.changes))
+        elif played := words.played(policy.provenance, self.randomised):
+            console.out.print(played)
         for path in files:
-            print(f"wrote {path}")
+            console.out.print(f"wrote {path}")
+
+
+prepare = physics.gather

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from upright.cli import console
 from upright.figures.curves import plot
 
 
@@ -22,4 +23,4 @@ class Command:
 
     def __call__(self) -> None:
         for path in plot(self.run, self.out, self.seed):
-            print(f"wrote {path}")
+            console.out.print(f"wrote {path}")

@@ -7,19 +7,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from upright.cli import words
-from upright.cli.console import new_table, number, out, print_over_seeds, print_pairs
+from upright.cli.console import new_table, out, print_over_seeds, print_pairs, print_table
+from upright.cli.words import number
 from upright.errors import UprightError
 from upright.policy import Provenance
 from upright.runs import Run
 from upright.runs.folder import FinalEvaluation, RunConfig, name_seeds, policy_path
-from upright.training.config import Config
 
 _NOTES = {
     "diverged": "diverged: loss not finite",
     "interrupted": "interrupted",
     "failed": "failed",
-    "running": "running, or killed",
+    "running": "running",
 }
+
+_EXPLAINED = (
+    "kept: of each seed the policy with the best training evaluation, greedy episodes from fixed"
+    " start states while it learned; mean and worst return: of that policy, from other ones"
+)
 
 
 def end_training(run: Run) -> None:
@@ -56,7 +61,8 @@ def print_run(run: Run) -> None:
             *(_final(result.randomised_evaluation) if randomise else ()),
             _NOTES.get(result.state, ""),
         )
-    out.print(table)
+    print_table(table)
+    out.say(_EXPLAINED)
     finals = [result.final_evaluation for result in run.results if result.final_evaluation]
     print_over_seeds([asdict(final) for final in finals], words.played(_provenance(run), False))
     drawn = [result.randomised_evaluation for result in run.results if result.randomised_evaluation]
@@ -72,36 +78,42 @@ def _final(final: FinalEvaluation | None) -> tuple[str, str]:
 
 def _provenance(run: Run) -> Provenance:
     """Of its policies, as far as their physics goes."""
-    return Config.from_record(run.info.config).provenance()
+    config = run.info.config
+    return Provenance(physics=config.physics, randomise=config.randomise)
 
 
 def print_runs(runs: list[Run], folder: Path) -> None:
-    """A row for each run; without task and budget where the terminal is narrow."""
+    """A row for each run."""
     if not runs:
         out.print(f"no runs in {folder}")
         return
-    wide = out.width >= 110
     table = new_table()
-    table.add_column("run", no_wrap=True, overflow="fold")  # what one copies is never cut
-    for name in ("task, preset", "budget") if wide else ():
+    table.add_column("run", no_wrap=True)  # what one copies is never cut
+    for name in ("task, preset, physics", "budget", "state"):
         table.add_column(name)
-    table.add_column("state")
     for name in ("seeds", "mean return", "worst seed"):
         table.add_column(name, justify="right")
     for run in runs:
-        config = run.info.config
         means = [r.final_evaluation.mean_return for r in run.results if r.final_evaluation]
         complete = means and len(means) == len(run.seeds)  # an average over some would mislead
         diverged = sum(result.state == "diverged" for result in run.results)
         table.add_row(
             run.path.name,
-            *((f"{config.task}, {run.preset}", _budget(config)) if wide else ()),
+            _training(run),
+            _budget(run.info.config),
             run.status + (f", {diverged} diverged" if diverged else ""),
             str(len(run.seeds)),
-            f"{sum(means) / len(means):.1f}" if complete else "-",
-            f"{min(means):.1f}" if complete else "-",
+            number(sum(means) / len(means)) if complete else "-",
+            number(min(means)) if complete else "-",
         )
-    out.print(table)
+    print_table(table)
+
+
+def _training(run: Run) -> str:
+    """What is trained, by its name and its changes."""
+    config, provenance = run.info.config, _provenance(run)
+    changed = provenance.physics or provenance.randomise
+    return ", ".join([config.task, run.preset, *([words.physics(provenance)] if changed else [])])
 
 
 def print_settings(run: Run) -> None:
@@ -109,7 +121,7 @@ def print_settings(run: Run) -> None:
     info, config, platform = run.info, run.info.config, run.info.platform
     settings = dict(config.agent)
     name = str(settings.pop("name"))
-    cores = f"{platform.cores} core{'' if platform.cores == 1 else 's'}"
+    cores = words.count(platform.cores, "core") if platform.cores else "cores unknown"
     print_pairs(
         {
             "run": str(run.path),
@@ -133,9 +145,11 @@ def _print_speed(run: Run) -> None:
     stints = [stint for result in run.results for stint in result.stints]
     last = max(stints, key=lambda stint: stint.started, default=None)
     if last and last.training_seconds:
-        out.print(
-            f"{last.steps:,} steps in {last.training_seconds:.1f} s:"
+        resumed = len({stint.started for stint in stints}) > 1
+        out.say(
+            f"{words.count(last.steps, 'step')} in {last.training_seconds:.1f} s:"
             f" {last.steps / last.training_seconds:,.0f} steps/s"
+            + (" (since it was last resumed or joined)" if resumed else "")
         )
 
 
@@ -164,7 +178,9 @@ def _target(run: Run) -> str:
 
 
 def _budget(config: RunConfig) -> str:
-    return f"{config.steps:,} steps" if config.steps else f"{config.episodes:,} episodes"
+    if config.steps:
+        return words.count(config.steps, "step")
+    return words.count(config.episodes or 0, "episode")
 
 
 def _upright() -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from upright.cli import run_tables
+from upright.cli import console, run_tables
 from upright.runs import find_runs
 
 
@@ -21,4 +21,4 @@ class Command:
         runs, complaints = find_runs(self.folder)
         run_tables.print_runs(runs, self.folder)
         for complaint in complaints:
-            print(f"left out: {complaint}")
+            console.out.print(f"left out: {complaint}")

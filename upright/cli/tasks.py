@@ -11,6 +11,8 @@ from upright.cli import console, words
 from upright.spec import Spec
 from upright.tasks import catalogue, parameters
 
+_MOST_OTHERS = 60  # ids that somebody still reads
+
 
 @dataclass(frozen=True)
 class Command:
@@ -36,7 +38,10 @@ class Command:
         task = catalogue.make_task(catalogue.load(self.task))
         known = parameters.of(task)
         if self.json:
-            values = {n: {"value": p.value, "bounds": str(p.bounds)} for n, p in known.items()}
+            values = {
+                name: {"value": p.value, "unit": p.bounds.unit, "bounds": str(p.bounds)}
+                for name, p in known.items()
+            }
             print(json.dumps({**_plain(task.spec), "parameters": values}, indent=2))
         else:
             _print_one(task.spec, known)
@@ -56,39 +61,47 @@ def _others() -> list[str]:
 
 def _print(tasks: dict[str, Spec], others: list[str]) -> None:
     table = console.new_table()
-    for column in ("task", "observation", "action", "dt", "limit", "symmetric", "native"):
-        table.add_column(column, overflow="fold")
+    table.add_column("task", no_wrap=True)
+    for column in ("observation", "action", "time limit", "symmetric"):
+        table.add_column(column)
     for name, spec in tasks.items():
         table.add_row(
             name,
             ", ".join(channel.name for channel in spec.observation.channels),
             words.inputs(spec),
-            f"{spec.dt:.3g} s" if spec.dt else "-",
-            f"{spec.episode_steps} steps" if spec.episode_steps else "none",
+            _limit(spec),
             "yes" if spec.mirror else "no",
-            "yes",
         )
-    console.out.print(table)
-    console.out.print(
-        f"and {len(others)} of Gymnasium's, not native; one whose observation is a Box and whose"
-        f" action is Discrete can be trained: {', '.join(others)}"
+    console.print_table(table)
+    console.out.say(
+        "These are native: compiled together with the agent. Of Gymnasium's any other one can be"
+        " trained whose observation is a Box and whose action is Discrete:"
+    )
+    more = len(others) - _MOST_OTHERS
+    console.out.say(
+        ", ".join(others[:_MOST_OTHERS]) + (f", and {more} more (--json)" if more > 0 else "")
     )
 
 
+def _limit(spec: Spec) -> str:
+    steps = words.count(spec.episode_steps, "step") if spec.episode_steps else "none; steps"
+    return f"{steps} of {spec.dt:.3g} s" if spec.dt else steps.removesuffix("; steps")
+
+
 def _print_one(spec: Spec, known: dict[str, parameters.Parameter]) -> None:
-    limit = f"{spec.episode_steps} steps" if spec.episode_steps else "none"
     symmetric = "yes" if spec.mirror else "no"
-    pairs = {"task": spec.task, "action": words.action(spec), "limit": limit}
+    pairs = {"task": spec.task, "action": words.action(spec), "time limit": _limit(spec)}
     console.print_pairs({**pairs, "symmetric": symmetric})
     table = console.new_table(title="observation")
     for column in ("name", "unit"):
         table.add_column(column)
     for channel in spec.observation.channels:
         table.add_row(channel.name, channel.unit)
-    console.out.print(table)
+    console.print_table(table)
     table = console.new_table(title="parameters (--physics.NAME, --randomise NAME=LOW:HIGH)")
-    for column in ("name", "value", "each number"):
+    for column in ("name", "value", "unit", "each number"):
         table.add_column(column)
     for name, parameter in known.items():
-        table.add_row(name, words.numbers(parameter.value), str(parameter.bounds) or "finite")
-    console.out.print(table)
+        value, bounds = words.numbers(parameter.value), parameter.bounds
+        table.add_row(name, value, bounds.unit, str(bounds) or "finite")
+    console.print_table(table)

@@ -12,7 +12,8 @@ from upright.agents.dqn import DQN
 from upright.agents.presets import find_preset
 from upright.cli import console, physics, run_tables
 from upright.runs.provenance import command_line
-from upright.training.config import CHECKPOINT_STEPS
+from upright.training.config import CHECKPOINT_STEPS, FINAL_EPISODES
+from upright.training.interrupt import ended
 from upright.training.train import train
 
 
@@ -39,6 +40,12 @@ class Command:
     # fixed start states of an evaluation [episodes]; if none is given: 50, or hosted 10
     evaluation_episodes: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     checkpoint_every: int = CHECKPOINT_STEPS  # between two checkpoints [steps of each seed]
+    final_episodes: int = FINAL_EPISODES  # that judge each kept policy after the training
+    # cut evaluated episodes off after so many; if none is given: 1000, without a time limit
+    max_steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    # one: a task of which there can be only one at a time, or which needs the main thread: one seed
+    # learns and is evaluated in turn in a single environment
+    environments: Literal["several", "one"] = "several"
     # compiled: environment and agent in one loop, for native tasks; hosted: Gymnasium's
     # environment; auto: compiled where possible
     runner: Literal["auto", "compiled", "hosted"] = "auto"
@@ -49,6 +56,8 @@ class Command:
     physics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     # parameters that are drawn anew for each episode, uniformly: half_length=0.25:1.0
     randomise: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=LOW:HIGH")] = ()
+    # arguments of a Gymnasium environment itself: gravity=-5, or --env.gravity -5
+    env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     # run folder, must not exist or be empty; if none is given: runs/TASK-PRESET-DATE
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     # add these seeds to the run in --out, while other processes may be training its others
@@ -58,7 +67,7 @@ class Command:
 
     def __call__(self) -> None:
         with command_line(sys.argv), console.Training() as display:
-            run = train(
+            run = ended(train)(
                 self.task,
                 preset=self.preset,
                 agent=self.agent,
@@ -68,10 +77,14 @@ class Command:
                 evaluate_every=self.evaluate_every,
                 evaluation_episodes=self.evaluation_episodes,
                 checkpoint_every=self.checkpoint_every,
+                final_episodes=self.final_episodes,
+                max_steps=self.max_steps,
+                environments=self.environments,
                 runner=self.runner,
                 render=self.render,
                 physics=physics.values(self.physics),
                 randomise=physics.ranges(self.randomise),
+                env=physics.arguments(self.env),
                 out=self.out,
                 join=self.join,
                 watch=display.update,
@@ -88,7 +101,7 @@ def default(arguments: Sequence[str]) -> Command:
     """The agent's settings are the preset's: --help shows them and --agent.* changes them."""
     name = "default"
     for argument, following in pairwise([*arguments, ""]):
-        if argument == "--preset":
+        if argument == "--preset" and following:
             name = following
         elif argument.startswith("--preset="):
             name = argument.partition("=")[2]

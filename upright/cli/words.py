@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from upright.policy import Provenance, Score
 from upright.spec import Choice, Spec
+from upright.training.display import number as number
 
 _MOST_INPUTS = 8  # of a plant, that are named one by one
 
 
 def action(spec: Spec) -> str:
-    """`inputs`, and how often."""
-    return inputs(spec) + (f", every {spec.dt:g} s" if spec.dt else "")
+    """`inputs`, how often, and whether all of them may be chosen."""
+    often = f", every {spec.dt:g} s" if spec.dt else ""
+    return inputs(spec) + often + (", of those that are allowed (action mask)" * spec.masked)
 
 
 def inputs(spec: Spec) -> str:
@@ -62,11 +64,16 @@ def numbers(value: float | tuple[float, ...]) -> str:
     return " ".join(f"{number:g}" for number in (value if isinstance(value, tuple) else [value]))
 
 
+def count(number: int, what: str) -> str:
+    """E.g. "1 core", "2 cores"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def score(score: Score | None) -> str:
     """Of the greedy episodes that a policy was chosen by."""
     if score is None:
         return "none"
     return (
-        f"mean return {score.mean_return:g}, from {score.min_return:g} to {score.max_return:g},"
-        f" in {score.episodes} episodes"
+        f"mean return {number(score.mean_return)}, from {number(score.min_return)} to"
+        f" {number(score.max_return)}, in {count(score.episodes, 'episode')}"
     )

@@ -13,12 +13,14 @@ from upright.tasks.task import Task
 Act = Callable[[Float[Array, "E O"]], Array]  # indices [E] of a Choice, else vectors [E U]
 
 
-def returns(task: Task, act: Act, keys: Key[Array, " E"]) -> Float[Array, " E"]:
+def returns(
+    task: Task, act: Act, keys: Key[Array, " E"], max_steps: int | None = None
+) -> Float[Array, " E"]:
     """Undiscounted return of one episode from the start state of each of the E keys.
 
-    An episode that has no end is cut off after the task's time limit, or after `MOST_STEPS`.
+    An episode is cut off after `max_steps`, or else the task's time limit, or else `MOST_STEPS`.
     """
-    most = task.spec.episode_steps or MOST_STEPS
+    most = max_steps or task.spec.episode_steps or MOST_STEPS
 
     def step(rollouts: _Rollouts) -> _Rollouts:
         actions = act(jax.vmap(task.observe)(rollouts.states))

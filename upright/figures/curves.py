@@ -11,10 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from upright.calling import names_checked
 from upright.errors import UprightError
 from upright.evaluation import statistics
 from upright.files import make_folder, write_atomically
-from upright.runs import Run
+from upright.runs import Run, find_run
 
 _POINTS = 300  # of an average curve at most: as many as a picture shows
 _WINDOW = 20  # episodes in the moving average of a single seed
@@ -118,6 +119,7 @@ def draw(axes: Axes, curves: Curves, solved: float | None = None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+@names_checked
 def plot(
     run: Run | str | Path, folder: str | Path | None = None, seed: int | None = None
 ) -> list[Path]:
@@ -126,12 +128,17 @@ def plot(
     They go into the run's figures/ unless a folder is given. Raises UprightError if the run has no
     such seed or no finished episode, or the folder cannot be written.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = find_run(run)
     if seed is not None and seed not in run.seeds:
         raise UprightError(
             f"{run.path}: has no seed {seed}; it has {', '.join(map(str, run.seeds))}"
         )
     seeds = run.seeds if seed is None else [seed]
+    if folder is None and (run.path / "figures").is_symlink():
+        raise UprightError(
+            f"{run.path / 'figures'}: is a symbolic link, and may lead out of the run; choose a"
+            " folder with --out"
+        )
     folder = Path(folder) if folder is not None else run.path / "figures"
     solved = run.spec.solved_return
     episodes, steps = by_episode(run, seeds), by_step(run, seeds)

@@ -1,6 +1,6 @@
 """What a memory is: kept within a compiled program, or on the host beside one."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
@@ -13,6 +13,9 @@ class Memory(Protocol):
 
     A memory is made by `Agent.memory(like)` for transitions of one shape.
     """
+
+    # What was learned from is not learned from again.
+    forgets: ClassVar[bool]
 
     def init(self) -> Any:
         """The content before the first transition."""
@@ -47,6 +50,10 @@ class Memory(Protocol):
 
     def restored(self, stored: Any) -> Any:
         """The content again, of full size, from what `stored` gave."""
+        ...
+
+    def check(self, stored: Any, added: int) -> None:
+        """Raises ValueError unless `stored` is what is kept after so many transitions in all."""
         ...
 
     def on_host(self, seeds: int) -> "HostMemory":

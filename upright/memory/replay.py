@@ -1,7 +1,7 @@
 """Uniform replay: a ring of transitions."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ class Replay:
     batches: int  # G, drawn at a time
     batch_size: int  # B, transitions of each
     learning_starts: int  # transitions before the first learning
+    forgets: ClassVar[bool] = False
 
     @staticmethod
     def of(
@@ -75,6 +76,11 @@ class Replay:
         rows = np.zeros((self.capacity, self.row.width), np.float32)
         rows[: len(stored.rows)] = stored.rows
         return Ring(jnp.array(rows), jnp.array(stored.added))
+
+    def check(self, stored: Ring, added: int) -> None:
+        shape = (min(added, self.capacity), self.row.width)
+        if int(stored.added) != added or stored.rows.shape != shape:
+            raise ValueError(f"{stored.rows.shape} transitions kept of {int(stored.added)}")
 
     def on_host(self, seeds: int) -> "HostReplay":
         return HostReplay(self, seeds)

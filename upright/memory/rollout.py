@@ -1,7 +1,7 @@
 """A rollout: some ticks of all environments, learned from once and then forgotten."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ class Rollout:
     row: Row
     environments: int  # E
     ticks: int  # T
+    forgets: ClassVar[bool] = True
 
     @staticmethod
     def of(like: Transition, ticks: int) -> "Rollout":
@@ -60,6 +61,11 @@ class Rollout:
 
     def restored(self, stored: Ticks) -> Ticks:
         return jax.tree.map(jnp.array, stored)
+
+    def check(self, stored: Ticks, added: int) -> None:
+        shape = (self.ticks, self.environments, self.row.width)
+        if int(stored.added) != added or stored.rows.shape != shape:
+            raise ValueError(f"{stored.rows.shape} transitions kept of {int(stored.added)}")
 
     def on_host(self, seeds: int) -> "HostRollout":
         return HostRollout(self, seeds)

@@ -22,6 +22,9 @@ class Transition(NamedTuple):
     # [*E], by termination or by a time limit: the next row is of another episode
     ended: Any
     extras: Any  # what the agent told when it chose the action; () for nothing
+    # [*E A] actions that are allowed at the next observation, at least one; None: the task has no
+    # masks
+    next_mask: Any = None
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from upright.parameters import Parameters, parameter
 class Acrobot(Parameters):
     """Two rods; the first hangs from the hinge, the second from the first."""
 
-    gravity: float = parameter(9.8, at_least=0)  # [m/s^2]
-    length_1: float = parameter(1.0, above=0)  # of the first rod [m]
-    mass_1: float = parameter(1.0, above=0)  # [kg]
-    mass_2: float = parameter(1.0, above=0)  # [kg]
-    # from the hinge to the first rod's centre of mass [m]
-    center_1: float = parameter(0.5, at_least=0)
-    # from the joint to the second rod's centre of mass [m]
-    center_2: float = parameter(0.5, at_least=0)
-    inertia_1: float = parameter(1.0, above=0)  # about its centre of mass [kg m^2]
-    inertia_2: float = parameter(1.0, above=0)  # [kg m^2]
+    gravity: float = parameter(9.8, at_least=0, unit="m/s^2")
+    length_1: float = parameter(1.0, above=0, unit="m")  # of the first rod
+    mass_1: float = parameter(1.0, above=0, unit="kg")
+    mass_2: float = parameter(1.0, above=0, unit="kg")
+    # from the hinge to the first rod's centre of mass
+    center_1: float = parameter(0.5, at_least=0, unit="m")
+    # from the joint to the second rod's centre of mass
+    center_2: float = parameter(0.5, at_least=0, unit="m")
+    inertia_1: float = parameter(1.0, above=0, unit="kg m^2")  # about its centre of mass
+    inertia_2: float = parameter(1.0, above=0, unit="kg m^2")
 
 
 def dynamics(x: Float[Array, " 4"], u: Float[Array, " 1"], p: Acrobot) -> Float[Array, " 4"]:

@@ -16,11 +16,11 @@ from upright.parameters import Parameters, parameter
 class CartPole(Parameters):
     """What one would measure; whatever follows from it (total mass, moments) is computed."""
 
-    gravity: float = parameter(9.8, at_least=0)  # [m/s^2]
-    cart_mass: float = parameter(1.0, above=0)  # [kg]
-    pole_mass: float = parameter(0.1, above=0)  # [kg]
-    # from the hinge to the pole's centre of mass [m]
-    half_length: float = parameter(0.5, above=0)
+    gravity: float = parameter(9.8, at_least=0, unit="m/s^2")
+    cart_mass: float = parameter(1.0, above=0, unit="kg")
+    pole_mass: float = parameter(0.1, above=0, unit="kg")
+    # from the hinge to the pole's centre of mass
+    half_length: float = parameter(0.5, above=0, unit="m")
 
 
 def dynamics(x: Float[Array, " 4"], u: Float[Array, " 1"], p: CartPole) -> Float[Array, " 4"]:

@@ -16,8 +16,8 @@ from upright.parameters import Parameters, parameter
 class MountainCar(Parameters):
     """The valley's height is sin(3 x); what pulls the car is its slope."""
 
-    # acceleration on a slope of 1 [m/step^2]
-    gravity: float = parameter(0.0025, at_least=0)
+    # acceleration on a slope of 1
+    gravity: float = parameter(0.0025, at_least=0, unit="m/step^2")
 
 
 def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: MountainCar) -> Float[Array, " 2"]:

@@ -15,9 +15,9 @@ from upright.parameters import Parameters, parameter
 class Pendulum(Parameters):
     """What one would measure."""
 
-    gravity: float = parameter(10.0, at_least=0)  # [m/s^2]
-    mass: float = parameter(1.0, above=0)  # [kg]
-    length: float = parameter(1.0, above=0)  # [m]
+    gravity: float = parameter(10.0, at_least=0, unit="m/s^2")
+    mass: float = parameter(1.0, above=0, unit="kg")
+    length: float = parameter(1.0, above=0, unit="m")
 
 
 def dynamics(x: Float[Array, " 2"], u: Float[Array, " 1"], p: Pendulum) -> Float[Array, " 2"]:

@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upright import tensors
+from upright import masks, plain, tensors
+from upright.calling import check_kind
 from upright.errors import UprightError
 from upright.files import write_atomically
+from upright.parameters import SMALLEST, in_single
 from upright.policy.provenance import Provenance
 from upright.spec import Choice, Spec
 
@@ -24,7 +26,7 @@ _LARGEST_FILE = 1 << 30  # bytes
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Policy:
     """A greedy controller: scaling, a multilayer perceptron with ReLU, and a head.
 
@@ -35,11 +37,16 @@ class Policy:
     """
 
     spec: Spec
-    weights: tuple[Floats, ...] = field(repr=False)  # [out, in] each, input layer first
-    biases: tuple[Floats, ...] = field(repr=False)  # [out] each
+    weights: tuple[Floats, ...]  # [out, in] each, input layer first
+    biases: tuple[Floats, ...]  # [out] each
     offset: Floats  # [observation], subtracted from an observation [its units]
     scale: Floats  # [observation], divides an observation [its units]
     provenance: Provenance = field(default_factory=Provenance)
+
+    def __repr__(self) -> str:
+        origin, sizes = self.provenance, "-".join(map(str, self.sizes))
+        by = f"{origin.agent}, seed {origin.seed}, step {origin.step}"
+        return f"Policy({self.spec.task}: {sizes}, by {by})"
 
     @property
     def sizes(self) -> list[int]:
@@ -51,39 +58,56 @@ class Policy:
         """How an action follows from the outputs: "argmax" of a Choice, "clip" of Continuous."""
         return "argmax" if isinstance(self.spec.action, Choice) else "clip"
 
-    def act(self, observation: ArrayLike) -> float | NDArray[np.float64]:
+    def act(
+        self, observation: ArrayLike, action_mask: ArrayLike | None = None
+    ) -> float | NDArray[np.float64]:
         """The action in its physical unit, to be held for `spec.dt` seconds.
 
         `observation`: [observation], one number for each of `spec.observation.channels`, in its
         unit; or [batch, observation]. Gives, of a Choice, u = values[argmax_i outputs_i(x)]: a
         float, or [batch]; of Continuous, u_i = min(max(outputs_i(x), minimum_i), maximum_i): [U],
-        or [batch, U].
+        or [batch, U]. `action_mask`: as for `choose`.
 
             policy.act([0.0, 0.1, 0.02, -0.1])  # 10.0: push the cart with 10 N
 
-        Raises UprightError if the shape is another or a number is not finite.
+        Raises UprightError if the shape is another or a number is not finite, and for a mask that
+        is missing, wrong, or of a continuous action.
         """
         action = self.spec.action
         if isinstance(action, Choice):
-            value = np.asarray(action.values)[self.choose(observation)]
+            value = np.asarray(action.values)[self.choose(observation, action_mask)]
             return float(value) if np.ndim(value) == 0 else value
+        if action_mask is not None:
+            raise UprightError(f"{self.spec.task} has a continuous action, which has no masks")
         low = [channel.minimum for channel in action.channels]
         high = [channel.maximum for channel in action.channels]
         # In float64, where the bounds are what the spec says and not the nearest float32.
         outputs = self.outputs(observation)[..., : len(low)].astype(np.float64)
         return np.clip(outputs, low, high)
 
-    def choose(self, observation: ArrayLike) -> int | NDArray[np.int64]:
+    def choose(
+        self, observation: ArrayLike, action_mask: ArrayLike | None = None
+    ) -> int | NDArray[np.int64]:
         """The index of the action among `spec.action.values`; of equal outputs the first.
 
         `observation`: [observation] or [batch, observation], as for `act`. Gives
-        argmax_i outputs_i(x): an int, or ints [batch].
+        argmax_i outputs_i(x): an int, or ints [batch]. `action_mask`: 1 for each action that is
+        allowed, 0 for the others, [action] or [batch, action]; the argmax is over the allowed ones.
+        A policy of a task that masks (`spec.masked`) must be given it.
 
             policy.choose([0.0, 0.1, 0.02, -0.1])  # 1, of the forces -10 N and 10 N
 
         Raises UprightError as `act` does, and if the action is continuous: it has no index.
         """
-        index = self.q_values(observation).argmax(axis=-1)
+        q = self.q_values(observation)
+        if action_mask is not None:
+            q = np.where(masks.checked(action_mask, q.shape), q, -np.inf)
+        elif self.spec.masked:
+            raise UprightError(
+                f"{self.spec.task} masks its actions: give action_mask, an array of 0 and 1 of"
+                f" shape {q.shape}"
+            )
+        index = q.argmax(axis=-1)
         return int(index) if np.ndim(index) == 0 else index
 
     def q_values(self, observation: ArrayLike) -> Floats:
@@ -114,14 +138,12 @@ class Policy:
         Raises UprightError if the shape is another, a number is not finite, or so large that an
         output is not: an action that follows from a NaN would be an accident.
         """
-        x = np.asarray(observation, dtype=np.float32)
+        x = in_single(observation, "observation")
         if x.ndim not in (1, 2) or x.shape[-1] != len(self.scale):
             size = len(self.scale)
             raise UprightError(
                 f"observation of shape {x.shape}: expected ({size},) or (batch, {size})"
             )
-        if not np.isfinite(x).all():
-            raise UprightError(f"observation is not finite: {x.tolist()}")
         with np.errstate(over="ignore", invalid="ignore"):
             y = self.network(x)
         if not np.isfinite(y).all():
@@ -171,6 +193,7 @@ class Policy:
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
     """Reads a policy file; raises UprightError if it is missing, damaged or something else."""
+    check_kind("policy", path, str | os.PathLike, "the path of a policy file")
     content = tensors.read(Path(path), _LARGEST_FILE)
     try:
         return Policy.from_bytes(content)
@@ -180,6 +203,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 def _decode(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> Policy:
     network = header["network"]
+    plain.only(network, {"activation", "sizes", "head"})
     if network["activation"] != "relu":
         raise UprightError(f"unknown activation {network['activation']!r}")
     if network["head"] not in ("argmax", "clip"):
@@ -191,14 +215,14 @@ def _decode(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> Policy:
         spec=Spec.from_dict(header["spec"]),
         weights=tuple(arrays[f"{index}.weight"] for index in layers),
         biases=tuple(arrays[f"{index}.bias"] for index in layers),
-        offset=np.array(header["offset"], np.float32),
-        scale=np.array(header["scale"], np.float32),
+        offset=np.array([plain.single(number) for number in header["offset"]], np.float32),
+        scale=np.array([plain.single(number) for number in header["scale"]], np.float32),
         provenance=Provenance.from_dict(header["provenance"]),
     )
     if network["head"] != policy.head:
         kind = type(policy.spec.action).__name__
         raise UprightError(f"damaged: head {network['head']!r} is none of a {kind} action")
-    _check(policy, network["sizes"])
+    _check(policy, [plain.count(size) for size in network["sizes"]])
     return policy
 
 
@@ -215,6 +239,6 @@ def _check(policy: Policy, sizes: list[int]) -> None:
         and [bias.shape for bias in policy.biases] == [(size,) for size in sizes[1:]]
         and policy.offset.shape == policy.scale.shape == (inputs,)
         and all(np.isfinite(array).all() for array in arrays)
-        and (policy.scale > 0).all()
+        and (policy.scale >= SMALLEST).all()
     ):
         raise UprightError("damaged: its numbers do not make the network that its header names")

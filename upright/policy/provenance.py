@@ -1,11 +1,10 @@
 """Where a policy comes from, as its file says it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from upright.plain import count, number, only, typed
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class Provenance:
     randomise: Mapping[str, tuple[float, float]] = field(
         default_factory=dict[str, tuple[float, float]]
     )
+    # arguments of the environment itself, by name
+    env: Mapping[str, str | int | float | bool | None] = field(
+        default_factory=dict[str, "str | int | float | bool | None"]
+    )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Provenance":
@@ -41,50 +44,42 @@ class Provenance:
 
         Raises AttributeError, LookupError, TypeError or ValueError on anything else.
         """
+        fields = {"env": {}, **fields}  # files of before there was this member have none
+        only(fields, {"agent", "seed", "step", "evaluation", "physics", "randomise", "env"})
         evaluation = fields["evaluation"]
         return cls(
-            agent=_typed(fields["agent"], str),
-            seed=_count(fields["seed"]),
-            step=_count(fields["step"]),
+            agent=typed(fields["agent"], str),
+            seed=count(fields["seed"]),
+            step=count(fields["step"]),
             evaluation=None if evaluation is None else _score(evaluation),
             physics={name: _numbers(value) for name, value in fields["physics"].items()},
             randomise={name: _range(*ends) for name, ends in fields["randomise"].items()},
+            env={name: _scalar(value) for name, value in fields["env"].items()},
         )
 
 
 def _score(fields: Mapping[str, Any]) -> Score:
+    only(fields, {"mean_return", "min_return", "max_return", "episodes"})
     return Score(
-        mean_return=_number(fields["mean_return"]),
-        min_return=_number(fields["min_return"]),
-        max_return=_number(fields["max_return"]),
-        episodes=_count(fields["episodes"]),
+        mean_return=number(fields["mean_return"]),
+        min_return=number(fields["min_return"]),
+        max_return=number(fields["max_return"]),
+        episodes=count(fields["episodes"]),
     )
 
 
-def _typed(value: object, kind: type[T]) -> T:
-    # A bool is an int to isinstance, and no count.
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind.__name__}")
-    return value
-
-
-def _count(value: object) -> int:
-    count = _typed(value, int)
-    if count < 0:
-        raise ValueError(f"{count} is below 0")
-    return count
-
-
-def _number(value: object) -> float:
-    number = float(value) if type(value) is int else _typed(value, float)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not finite")
-    return number
+def _scalar(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, str | bool) or type(value) is int:
+        return value
+    return number(value)
 
 
 def _numbers(value: object) -> float | tuple[float, ...]:
-    return tuple(map(_number, value)) if isinstance(value, list) else _number(value)
+    return tuple(map(number, value)) if isinstance(value, list) else number(value)
 
 
 def _range(low: object, high: object) -> tuple[float, float]:
-    return _number(low), _number(high)
+    ends = number(low), number(high)
+    if ends[0] > ends[1]:
+        raise ValueError("the lowest is above the highest")
+    return ends

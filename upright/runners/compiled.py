@@ -39,6 +39,7 @@ class Compiled:
     agent: Agent
     most_steps: int  # in one call of `advance`
     evaluation_episodes: int
+    max_steps: int | None = None  # of an evaluated episode; None: 1,000 without a time limit
 
     @property
     def environments(self) -> int:
@@ -104,7 +105,7 @@ class Compiled:
 
         params = jax.tree.leaves(agent.params)
         finite = jnp.array([jnp.isfinite(leaf).all() for leaf in params]).all()
-        return native.returns(self.task, act, self.evaluation_keys()), finite
+        return native.returns(self.task, act, self.evaluation_keys(), self.max_steps), finite
 
     def evaluation_keys(self) -> Key[Array, " N"]:
         """The keys from which the start states of an evaluation are drawn."""

@@ -14,16 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from upright.evaluation.players import Observer
+from upright.finding import Finding
 from upright.runners import jit
 from upright.runners.compiled import Carry, Compiled
 from upright.runners.runner import (
-    Cancelled,
-    OnProgress,
+    Judge,
     SeedGroup,
     Segment,
     SegmentResult,
     States,
     StepLog,
+    judge_all,
 )
 from upright.spec import Spec
 
@@ -33,8 +35,10 @@ class CompiledRunner:
     """Environment, memory, learning and acting in one compiled loop: for native tasks."""
 
     compiled: Compiled
+    judge: Judge
     vectorise: bool | None = None  # all seeds in one program; None: on an accelerator
     inline: bool = False
+    noticed: tuple[Finding, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -45,11 +49,9 @@ class CompiledRunner:
         self,
         seeds: Sequence[int],
         states: States,
-        on_progress: OnProgress = lambda steps: None,
-        cancelled: Cancelled = lambda: False,
+        observer: Observer | None = None,
     ) -> list[SeedGroup]:
-        """A segment takes a tenth of a second, so nobody needs to be cancelled."""
-        del cancelled
+        """A segment takes a tenth of a second, so no steps of it need to be cancelled."""
         vectorise = self.vectorise
         if vectorise is None:
             vectorise = jax.default_backend() != "cpu"
@@ -58,7 +60,7 @@ class CompiledRunner:
             self.compiled, len(groups[0]), jax.vmap if vectorise else _over_one_seed
         )
         return [
-            CompiledGroup(self.compiled, programs, group, states, on_progress) for group in groups
+            CompiledGroup(self, programs, group, states, observer or Observer()) for group in groups
         ]
 
     def template(self) -> Carry:
@@ -74,6 +76,10 @@ class CompiledRunner:
         )
         return carry._replace(memory=compiled.memory.stored(carry.memory))
 
+    def check(self, state: Carry) -> None:
+        """As `Runner.check`."""
+        self.compiled.memory.check(state.memory, int(state.steps))
+
 
 class _Programs(NamedTuple):
     """Compiled once for all seeds and segments."""
@@ -88,22 +94,25 @@ class CompiledGroup:
 
     def __init__(
         self,
-        compiled: Compiled,
+        runner: CompiledRunner,
         programs: _Programs,
         seeds: tuple[int, ...],
         states: States,
-        on_progress: OnProgress,
+        observer: Observer,
     ):
         self.seeds = seeds
         self.irreproducible: list[int] = []  # a native task always does the same again
-        self._compiled = compiled
+        self._compiled = runner.compiled
+        self._judge = runner.judge
         self._programs = programs
         self._carry: Carry | None = None
         self._states = states  # to begin from, until `_begin`
-        self._on_progress = on_progress
+        self._observer = observer
 
     def run(self, segments: Mapping[int, Segment]) -> list[SegmentResult]:
         """As `SeedGroup.run`."""
+        if judged := judge_all(self._judge, segments, None, self._observer):
+            return judged
         carry = self._begin() if self._carry is None else self._carry
         steps = [segments[seed].steps if seed in segments else 0 for seed in self.seeds]
         environments = self._compiled.environments
@@ -120,7 +129,7 @@ class CompiledGroup:
         returns, finite_params = np.zeros(0), np.zeros(0)
         if any(segment.evaluate for segment in segments.values()):
             returns, finite_params = map(np.asarray, self._programs.evaluate(carry.agent))
-        self._on_progress(int(taken.sum()) * environments)
+        self._observer.stepped(int(taken.sum()) * environments)
         results: list[SegmentResult] = []
         for i, (seed, asked) in enumerate(zip(self.seeds, steps, strict=True)):
             if seed not in segments:

@@ -3,107 +3,64 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from upright.bridge.flat import Flat
-from upright.errors import one_line
-from upright.runners.runner import Cancelled
-
-
-class _Kept(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps an error of its environment to itself, so that the others go on."""
-
-    def __init__(self, env: gym.Env[Any, Any]):
-        super().__init__(env)
-        self.resting = False  # stands still, whatever the others do
-        self.error: str | None = None  # what went wrong
-        self._nowhere = np.full(env.observation_space.shape or (), np.nan, np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        try:
-            observation, _ = self.env.reset(seed=seed)
-        except (Exception, SystemExit) as error:
-            self._note(error)
-            return self._nowhere, {}
-        return observation, {}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        if not self.resting:
-            try:
-                observation, reward, terminated, truncated, _ = self.env.step(action)
-                return observation, float(reward), terminated, truncated, {}
-            except (Exception, SystemExit) as error:
-                self._note(error)
-        return self._nowhere, 0.0, False, False, {}
-
-    def _note(self, error: BaseException) -> None:
-        self.error = f"the environment raised {type(error).__name__}: {one_line(error)}"
+from upright.bridge.values import EnvironmentFailedError
+from upright.evaluation.players import Observer
 
 
 class Environments:
     """The present episodes of S seeds with E environments each; all arrays lead with [S E].
 
     Each episode is reset with a seed that follows from the run's seed, the environment's number and
-    the episode's, so that it can be played again.
+    the episode's, so that it can be played again. Resetting is ours: an environment that does it by
+    itself would make a step of it, which is no transition, and hide the final observation.
     """
 
     def __init__(
-        self, make: Callable[[int], Flat], seeds: Sequence[int], environments: int
+        self, make: Callable[[int], Flat], seeds: Sequence[int], environments: int, masked: bool
     ) -> None:
+        """`masked`: the task says which actions are allowed."""
         self._seeds = seeds
         self._each = environments
-        self._envs: list[_Kept] = []
+        self._envs: list[Flat] = []
         try:
             for seed in seeds:
                 for _ in range(environments):
-                    self._envs.append(_Kept(make(seed)))
+                    self._envs.append(make(seed))
         except BaseException:
             self.close()
             raise
-        # Resetting is ours: the default would make a step of it, which is no transition.
-        self._env = SyncVectorEnv(
-            [lambda env=env: env for env in self._envs],
-            copy=False,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
-        size = self._env.single_observation_space.shape or (0,)
         shape = (len(seeds), environments)
-        self.observations = np.zeros((*shape, *size), np.float32)
+        self.observations = np.zeros((*shape, self._envs[0].observation_size), np.float32)
+        # [S E A] allowed at these observations; None: the task has no masks
+        self.masks = np.ones((*shape, self._envs[0].action_size), np.bool_) if masked else None
         self.resets = np.zeros(shape, np.int32)  # episodes begun
         self.histories: list[list[Any]] = [[] for _ in self._envs]  # actions of the present ones
         self.lengths = np.zeros(shape, np.int32)  # of the present episodes, so far
         self.returns = np.zeros(shape)  # of the present episodes, so far
-        self.errors: dict[int, str] = {}  # by the seed's place; it rests from then on
+        self.errors: dict[int, EnvironmentFailedError] = {}  # by the seed's place
+        self._resting = np.zeros(len(seeds), np.bool_)  # stand still, whatever the others do
 
     def begin(self, which: Bool[np.ndarray, "S E"]) -> None:
-        """New episodes in these; where that fails, the observation is NaN."""
-        places = np.flatnonzero(which).tolist()
-        seeds: list[int | None] = [None] * len(self._envs)
-        for place in places:
-            seed, environment = divmod(place, self._each)
-            entropy = [self._seeds[seed], int(self.resets.flat[place]), environment]
-            seeds[place] = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-            self._envs[place].resting, self._envs[place].error = False, None
+        """New episodes in these; where that fails, the observation is NaN and the seed rests."""
+        for place in np.flatnonzero(which).tolist():
+            seed, environment = where = divmod(place, self._each)
+            self._resting[seed] = False
             self.errors.pop(seed, None)
-        observations, _ = self._env.reset(seed=seeds, options={"reset_mask": which.ravel()})
-        chosen = which[..., None]
-        self.observations = np.where(
-            chosen, observations.reshape(self.observations.shape), self.observations
-        )
-        self.resets[which] += 1
-        self.lengths[which] = 0
-        self.returns[which] = 0
-        for place in places:
-            self.histories[place] = []
-            observation = self.observations.reshape(len(self._envs), -1)[place]
-            if not np.isfinite(observation).all():
-                self._fail(place, f"observation {observation} is not finite")
+            entropy = [self._seeds[seed], int(self.resets[where]), environment]
+            reset_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            self.resets[where] += 1
+            self.lengths[where], self.returns[where], self.histories[place] = 0, 0, []
+            try:
+                self.observations[where], _ = self._envs[place].reset(seed=reset_seed)
+                self._look(place, "reset")
+            except EnvironmentFailedError as error:
+                self.observations[where] = np.nan
+                self._fail(seed, error)
 
     def step(
         self, actions: NDArray[Any]
@@ -112,42 +69,45 @@ class Environments:
 
         For the environments of these seeds there was no step.
         """
-        before, resting = self.observations, [env.resting for env in self._envs]
-        flat_actions = actions.reshape(-1, *actions.shape[2:])
-        observations, rewards, terminated, truncated, _ = self._env.step(flat_actions)
-        for history, action in zip(self.histories, flat_actions.tolist(), strict=True):
-            history.append(action)
-        self.lengths += 1
+        after, shape = self.observations.copy(), self.lengths.shape
+        rewards, terminated, truncated = (
+            np.zeros(shape),
+            np.zeros(shape, bool),
+            np.zeros(shape, bool),
+        )
         failed: list[int] = []
-        if not (np.isfinite(observations).all() and np.isfinite(rewards).all()):
-            finite = np.isfinite(observations).all(axis=1) & np.isfinite(rewards)
-            for place in np.flatnonzero(~finite).tolist():
-                if not resting[place]:
-                    wrong = f"reward {rewards[place]}"
-                    if not np.isfinite(observations[place]).all():
-                        wrong = f"observation {observations[place]}"
-                    self._fail(place, f"{wrong} is not finite")
-                    failed.append(place // self._each)
-            undone = ~finite.reshape(self.lengths.shape).all(axis=1)
-            observations, rewards = observations.copy(), rewards.copy()
-            for place in np.flatnonzero(np.repeat(undone, self._each)).tolist():
-                observations[place] = before.reshape(len(self._envs), -1)[place]
-                rewards[place], terminated[place], truncated[place] = 0.0, False, False
-                self.histories[place].pop()
-            self.lengths[undone] -= 1
-        self.observations = observations.reshape(before.shape).copy()
-        shape = self.lengths.shape
-        rewards, ends, cuts = (a.reshape(shape) for a in (rewards, terminated, truncated))
+        told = actions.tolist()
+        for seed in np.flatnonzero(~self._resting).tolist():
+            try:
+                for one in range(self._each):
+                    where = (seed, one)
+                    (
+                        after[where],
+                        rewards[where],
+                        terminated[where],
+                        truncated[where],
+                        _,
+                    ) = self._envs[seed * self._each + one].step(actions[where])
+                    self._look(seed * self._each + one, "step")
+            except EnvironmentFailedError as error:
+                after[seed] = self.observations[seed]
+                rewards[seed], terminated[seed], truncated[seed] = 0, False, False
+                self._fail(seed, error)
+                failed.append(seed)
+                continue
+            self.lengths[seed] += 1
+            for one in range(self._each):
+                self.histories[seed * self._each + one].append(told[seed][one])
+        self.observations = after
         self.returns += rewards
-        return self.observations, rewards, ends, cuts, failed
+        return after, rewards, terminated, truncated, failed
 
     def rest(self, seed: int) -> None:
         """The seed at this place stands still from now on."""
-        for env in self._envs[seed * self._each : (seed + 1) * self._each]:
-            env.resting = True
+        self._resting[seed] = True
 
     def play_again(
-        self, histories: Sequence[Sequence[Any]], resets: NDArray[np.int32], cancelled: Cancelled
+        self, histories: Sequence[Sequence[Any]], resets: NDArray[np.int32], observer: Observer
     ) -> Bool[np.ndarray, "S E"]:
         """Plays the present episode of each environment again: number `resets`, these actions.
 
@@ -157,7 +117,7 @@ class Environments:
         self.resets = resets - 1
         self.begin(np.ones(resets.shape, np.bool_))
         same = [
-            place // self._each not in self.errors and self._play(place, actions, cancelled)
+            place // self._each not in self.errors and self._play(place, actions, observer)
             for place, actions in enumerate(histories)
         ]
         return np.array(same).reshape(resets.shape)
@@ -167,27 +127,39 @@ class Environments:
         for env in self._envs:
             env.close()
 
-    def _play(self, place: int, actions: Sequence[Any], cancelled: Cancelled) -> bool:
-        # Not by the vector environment, which refuses any step after one episode has ended.
+    def _play(self, place: int, actions: Sequence[Any], observer: Observer) -> bool:
+        where = divmod(place, self._each)
         env = self._envs[place]
-        action_type = self._env.single_action_space.dtype
+        action_type = env.action_space.dtype
         for action in actions:
-            if cancelled():
+            if observer.cancelled():
                 raise KeyboardInterrupt
-            step = env.step(np.asarray(action, action_type)[()])
-            observation, reward, terminated, truncated, _ = step
-            if env.error:
-                self._fail(place, env.error)
-            if env.error or terminated or truncated:
+            if self.masks is not None and not self.masks[where][action]:
+                return False  # it is elsewhere than it was
+            try:
+                step = env.step(np.asarray(action, action_type)[()])
+                self._look(place, "step")
+            except EnvironmentFailedError as error:
+                self._fail(where[0], error)
                 return False
-            where = divmod(place, self._each)
-            self.observations[where] = observation
+            self.observations[where], reward, terminated, truncated, _ = step
+            if terminated or truncated:
+                return False
             self.returns[where] += reward
         self.histories[place] = list(actions)
-        self.lengths.flat[place] = len(actions)
+        self.lengths[where] = len(actions)
         return True
 
-    def _fail(self, place: int, otherwise: str) -> None:
-        seed = place // self._each
+    def _look(self, place: int, call: str) -> None:
+        """Which actions this environment allows now."""
+        mask = self._envs[place].action_mask
+        if (mask is None) != (self.masks is None):
+            there, before = ("none", "some") if mask is None else ("one", "none")
+            what = f"{call} gives {there} action_mask, and at first there was {before}"
+            raise EnvironmentFailedError(call, what)
+        if self.masks is not None:
+            self.masks[divmod(place, self._each)] = mask
+
+    def _fail(self, seed: int, error: EnvironmentFailedError) -> None:
         self.rest(seed)
-        self.errors.setdefault(seed, self._envs[place].error or f"the environment's {otherwise}")
+        self.errors.setdefault(seed, error)

@@ -1,33 +1,68 @@
 """How JAX compiles: programs are kept, and results do not depend on the number of cores."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-from platformdirs import user_cache_path
 
-_LARGEST_CACHE = 1 << 30  # bytes; beyond it the programs go that were not used for longest
+from upright.errors import UprightError, one_line
+from upright.runners import program_cache
+
+# What an agent computes depends on these; each with the values that it can have.
+_NEEDED: dict[str, tuple[Any, ...]] = {
+    "jax_enable_x64": (False,),
+    "jax_disable_jit": (False,),
+    "jax_default_prng_impl": ("threefry2x32",),
+    "jax_threefry_partitionable": (True,),
+    "jax_numpy_dtype_promotion": ("standard",),
+    "jax_numpy_rank_promotion": ("allow", "warn"),
+}
 
 
 def prepare() -> None:
-    """Before the first computation. What the user has told JAX stays."""
+    """Before the first computation. What the user has told JAX stays.
+
+    Without a cache of the user's own JAX has ours from then on, until the process ends.
+
+    Raises UprightError where JAX cannot start, or was told to compute otherwise than agents do.
+    """
+    for name, values in _NEEDED.items():
+        value = jax.config.values.get(name, values[0])
+        if value not in values:
+            raise UprightError(
+                f"JAX's setting {name} is {value}; upright needs {values[0]}: unset the environment"
+                f" variable {name.upper()}, or leave the setting alone in this process"
+            )
     # A call that is handed to another thread and waited for costs more than a small network. JAX
     # decides that once, when it starts; after that the setting is as it was.
     asynchronous = jax.config.values["jax_cpu_enable_async_dispatch"]
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    jax.devices()
-    jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = jax.config.values["jax_platforms"]
+        raise UprightError(
+            f"JAX finds no device: JAX_PLATFORMS is {platforms!r} ({one_line(error)}); unset it, or"
+            " install that platform"
+        ) from error
+    finally:
+        jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        cache = user_cache_path("upright") / "programs"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return  # a user without a home compiles each time
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        _keep_programs()
+    # A program that is not kept is compiled: that is slower, and nothing else.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+
+
+def _keep_programs() -> None:
+    folder = program_cache.ready_folder()
+    if folder is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", program_cache.LARGEST)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def compile_all(lowered: Sequence[Any]) -> list[Any]:

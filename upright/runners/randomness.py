@@ -59,8 +59,10 @@ def transition_like(agent: Agent, spec: Spec) -> Transition:
     def one(key: PRNGKeyArray) -> Transition:
         observation = jnp.zeros((agent.environments, spec.observation_size))
         outputs = agent.outputs(agent.init(key, spec), observation)
-        action, extras = agent.select(outputs, agent.draw(key, spec), jnp.zeros((), jnp.int32))
+        mask = jnp.ones((agent.environments, spec.action_size), bool) if spec.masked else None
+        noise, steps = agent.draw(key, spec), jnp.zeros((), jnp.int32)
+        action, extras = agent.select(outputs, noise, steps, mask)
         zeros = jnp.zeros(agent.environments)
-        return Transition(observation, action, zeros, zeros, observation, zeros > 0, extras)
+        return Transition(observation, action, zeros, zeros, observation, zeros > 0, extras, mask)
 
     return jax.eval_shape(one, jax.random.key(0))

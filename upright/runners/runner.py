@@ -1,7 +1,8 @@
 """What a runner is: it takes some seeds on, segment by segment, and tells what they did."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -9,6 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from upright.errors import UprightError
+from upright.evaluation.episodes import Evaluation
+from upright.evaluation.players import Episodes, Observer, Stopped
+from upright.finding import Finding
 from upright.policy import Policy
 from upright.spec import Spec
 
@@ -52,6 +57,9 @@ class Segment:
     episodes: int = NO_LIMIT  # stop when so many are finished in all
     evaluate: bool = False  # afterwards, if all steps were taken
     save: bool = False  # hand out the state afterwards
+    # steps that an evaluation may take, all its episodes together; beyond that it is given up
+    evaluation_steps: int | None = None
+    judge: Policy | None = None  # instead of all that: the final evaluation of this policy
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class SegmentResult:
     policy: Policy | None = None  # greedy, if it was evaluated
     returns: NDArray[np.floating[Any]] | None = None  # [evaluation episode]
     state: Any = None  # everything, as a tree of NumPy arrays, if asked to save
-    error: str | None = None  # the environment failed in the step after the last one of the log
+    error: str | None = None  # how the environment failed, and where
+    judged: Sequence[Evaluation] = ()  # of the final evaluation, unless it was cancelled
 
 
 @runtime_checkable
@@ -88,8 +97,20 @@ class SeedGroup(Protocol):
 
 
 States = Mapping[int, Any]  # of seeds: the tree of a `SegmentResult`
-OnProgress = Callable[[int], None]  # so many steps were taken; from any thread
-Cancelled = Callable[[], bool]  # whether to end segments early; from any thread
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """The final evaluation of a policy."""
+
+    def __call__(
+        self, policy: Policy, episodes: Episodes | None, observer: Observer, /
+    ) -> Sequence[Evaluation]:
+        """With the nominal physics and, where they are randomised, with these too.
+
+        In the given environments, if there are some. Raises Stopped.
+        """
+        ...
 
 
 @runtime_checkable
@@ -106,19 +127,55 @@ class Runner(Protocol):
         """All work in the calling thread, as windows want it."""
         ...
 
+    @property
+    def judge(self) -> Judge:
+        """For the policies of seeds that are in no group."""
+        ...
+
+    @property
+    def noticed(self) -> tuple[Finding, ...]:
+        """What is worth a warning of its environments."""
+        ...
+
     def start(
         self,
         seeds: Sequence[int],
         states: States,
-        on_progress: OnProgress = lambda steps: None,
-        cancelled: Cancelled = lambda: False,
+        observer: Observer | None = None,
     ) -> list[SeedGroup]:
-        """Compiled and ready; seeds that have a state go on from it, the others begin."""
+        """Compiled and ready; seeds that have a state go on from it, the others begin.
+
+        Segments end early when the observer says so.
+        """
         ...
 
     def template(self) -> Any:
         """What a state looks like; an array of length 0 stands for one of any length."""
         ...
+
+    def check(self, state: Any) -> None:
+        """Raises ValueError unless a seed can go on from this state, which is like `template`."""
+        ...
+
+
+def judge_all(
+    judge: Judge, segments: Mapping[int, Segment], episodes: Episodes | None, observer: Observer
+) -> list[SegmentResult]:
+    """Of the segments that are final evaluations."""
+    results: list[SegmentResult] = []
+    for seed, policy in ((seed, segment.judge) for seed, segment in segments.items()):
+        if policy is None:
+            continue
+        judged: Sequence[Evaluation] = ()
+        error = None
+        with contextlib.suppress(Stopped):
+            try:
+                judged = judge(policy, episodes, observer)
+            except UprightError as failure:
+                error = f"in the final evaluation, {failure}"
+        nothing = StepLog.unpack(np.zeros((0, StepLog.width(1, 0)), np.float32), 1)
+        results.append(SegmentResult(seed, nothing, finite=True, judged=judged, error=error))
+    return results
 
 
 def cores() -> int:

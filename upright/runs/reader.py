@@ -1,17 +1,24 @@
 """A run folder, to be read."""
 
+import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upright import tensors
+from upright.calling import check_kind
 from upright.errors import UprightError
 from upright.policy import Policy, load_policy
 from upright.runs import folder
 from upright.runs.folder import SeedInfo, State
+from upright.runs.held import is_held
 from upright.spec import Spec
 
+_LARGEST_TABLE = 1 << 40  # bytes
 Table = dict[str, NDArray[np.float64]]
 
 
@@ -24,17 +31,18 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]):
         """Raises UprightError if this is no run folder, a damaged one or of another version."""
+        check_kind("run", path, str | os.PathLike, "the folder of a run")
         self.path = Path(path)
         self.info = folder.read_run_info(self.path)
         try:
             self.spec = Spec.from_dict(self.info.spec)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UprightError):
+        except UprightError as error:
+            raise UprightError(f"{path}: run.json is damaged (spec: {error})") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise UprightError(f"{path}: run.json is damaged (spec)") from None
         # A seed that somebody joined has a folder; one that has not begun yet has none.
         seeds = {*self.info.config.seeds, *folder.seeds_there(self.path)}
-        self.results: list[SeedInfo] = [
-            folder.read_seed_info(self.path, seed) for seed in sorted(seeds)
-        ]
+        self.results: list[SeedInfo] = [self._read_seed(seed) for seed in sorted(seeds)]
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.info.config.task}, {self.status})"
@@ -51,7 +59,7 @@ class Run:
 
     @property
     def status(self) -> State:
-        """finished, unless a seed has failed, was interrupted or is (or was killed) running."""
+        """finished, unless a seed has failed, was interrupted (or killed) or is running."""
         states = {result.state for result in self.results}
         for state in ("failed", "interrupted", "running"):
             if state in states:
@@ -63,6 +71,20 @@ class Run:
         """Of the whole run, then of its seeds."""
         return [*self.info.warnings, *(text for seed in self.results for text in seed.warnings)]
 
+    def _read_seed(self, seed: int) -> SeedInfo:
+        """A damaged one has failed; who is not at the end, and nobody is at it, was interrupted."""
+        held = is_held(folder.lock_path(self.path, seed))  # first: it may just be ending
+        try:
+            result = folder.read_seed_info(self.path, seed)
+        except UprightError as error:
+            return SeedInfo(seed, "failed", error=str(error))
+        config = self.info.config
+        if result.state not in ("running", "finished") or not result.is_unfinished(
+            config.steps, config.episodes
+        ):
+            return result
+        return replace(result, state="running" if held else "interrupted")
+
     def table(self, name: str) -> Table:
         """A table of all seeds: "episodes", "evaluations" or "learning".
 
@@ -72,9 +94,9 @@ class Run:
         parts: list[Table] = []
         for seed in self.seeds:
             path = folder.seed_folder(self.path, seed) / f"{name}.csv"
-            if not path.exists():
+            table = _read_table(path) if path.exists() else None
+            if table is None:
                 continue
-            table = _read_table(path)
             rows = len(next(iter(table.values())))
             parts.append({"seed": np.full(rows, seed, np.float64), **table})
             if parts[-1].keys() != parts[0].keys():
@@ -99,8 +121,10 @@ class Run:
         return load_policy(folder.best_path(self.path))
 
 
-def find_runs(place: Path) -> tuple[list[Run], list[str]]:
+def find_runs(place: str | os.PathLike[str]) -> tuple[list[Run], list[str]]:
     """The runs in a folder, oldest first, and what is wrong with those that cannot be read."""
+    check_kind("place", place, str | os.PathLike, "a folder with runs in it")
+    place = Path(place)
     if not place.is_dir():
         raise UprightError(f"{place}: no such folder")
     runs: list[Run] = []
@@ -118,14 +142,51 @@ def open_run_or_policy(path: str | os.PathLike[str]) -> Run | Policy:
     return Run(path) if Path(path).is_dir() else load_policy(path)
 
 
-def _read_table(path: Path) -> Table:
-    """Columns by name; a last line that is being written, or was when its writer died, is none."""
+def find_run(run: Any) -> Run:
+    """A run itself, or that of a folder. Raises UprightError for anything else."""
+    if isinstance(run, Run):
+        return run
+    check_kind("run", run, str | os.PathLike, "a Run, or the folder of one")
+    return Run(run)
+
+
+def find_policy(policy: Any) -> Policy:
+    """A policy itself, that of a file, or the best one of a run or of a run's folder.
+
+    Raises UprightError for anything else.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if not isinstance(policy, Run):
+        check_kind("policy", policy, str | os.PathLike, "a Policy, a Run, or the path of one")
+        policy = open_run_or_policy(policy)
+    return policy.best() if isinstance(policy, Run) else policy
+
+
+def _read_table(path: Path) -> Table | None:
+    """Columns by name; a last line that is being written, or was when its writer died, is none.
+
+    None where that is all there is.
+    """
+    content = tensors.read(path, _LARGEST_TABLE)
     try:
-        text = path.read_text()
-        names, *lines = text[: text.rfind("\n") + 1].splitlines()
-        columns = names.split(",")
-        rows = np.array([line.split(",") for line in lines], np.float64)
-        rows = rows.reshape(len(lines), len(columns))
-    except (OSError, ValueError) as error:
-        raise UprightError(f"{path}: cannot be read ({error})") from None
-    return dict(zip(columns, rows.T, strict=True))
+        text = content[: content.rfind(b"\n") + 1].decode().replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise UprightError(f"{path}: is damaged; it is not text") from None
+    first, *lines = text.split("\n")[:-1] or [""]
+    if not first:
+        return None
+    columns = first.split(",")
+    expected = folder.COLUMNS.get(path.stem, ("step",))
+    if tuple(columns)[: len(expected)] != expected or len(set(columns)) < len(columns):
+        raise UprightError(f"{path}: is damaged; its first line must be {','.join(expected)}")
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, start=2):
+        with contextlib.suppress(ValueError):
+            rows.append([float(cell) for cell in line.split(",")])
+        if len(rows) != number - 1 or len(rows[-1]) != len(columns):
+            raise UprightError(
+                f"{path}: line {number} is damaged; it must be {len(columns)} numbers"
+            )
+    values = np.array(rows, np.float64).reshape(len(rows), len(columns))
+    return dict(zip(columns, values.T, strict=True))

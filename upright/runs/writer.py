@@ -1,143 +1,35 @@
 """A run folder, to be written: by several processes, each with seeds of its own."""
 
 import contextlib
-import csv
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from upright.calling import option
 from upright.errors import UprightError
-from upright.files import is_unfinished, make_folder, remove_unfinished, write_atomically
+from upright.files import (
+    is_unfinished,
+    make_folder,
+    remove_unfinished,
+    unwritable,
+    write_atomically,
+)
 from upright.policy import Policy, load_policy
 from upright.runs import folder
-from upright.runs.folder import Evaluated, RunInfo, SeedInfo, Which
+from upright.runs.folder import Evaluated, RunConfig, RunInfo, SeedInfo
+from upright.runs.held import is_held
 from upright.runs.reader import Run
+from upright.runs.seed_writer import SeedWriter, TakenError
 
 _PATIENCE = 30.0  # with another process that refreshes the best policy [s]
 
 
-class TakenError(UprightError):
-    """Another process is writing this."""
-
-
-class SeedWriter:
-    """One seed's folder, which only this process writes."""
-
-    def __init__(self, run: Path, seed: int, made: bool):
-        """`made`: by this process, which then may remove it again. Raises UprightError if another
-        process has it.
-        """
-        self.run = run
-        self.path = folder.seed_folder(run, seed)
-        self.made = made
-        self.begun = False  # something in the folder was changed
-        make_folder(self.path)
-        self._lock = FileLock(self.path / ".lock", blocking=False)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise TakenError(f"{self.path}: another process is writing this seed") from None
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-        self.info = folder.read_seed_info(run, seed)  # whoever had it may have just finished
-
-    def begin(self, columns: Mapping[str, Sequence[str]]) -> None:
-        """Tables with their first line alone, no policies."""
-        self._clean()
-        for name, names in columns.items():
-            self._write(name, "w", [names])
-
-    def rewind(self, sizes: Mapping[str, int]) -> None:
-        """Cuts the tables back to these sizes [bytes]."""
-        self._clean()
-        for name, size in sizes.items():
-            path = self.table_path(name)
-            try:
-                os.truncate(path, size)
-            except OSError as error:
-                raise _unwritable(path, error) from None
-
-    def check_sizes(self, sizes: Mapping[str, int]) -> None:
-        """Raises UprightError if a table is shorter."""
-        for name, size in sizes.items():
-            path = self.table_path(name)
-            if not path.is_file() or path.stat().st_size < size:
-                raise UprightError(f"{path}: shorter than its checkpoint says; it was changed")
-
-    def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """How long these tables are [bytes], once they are on the disk."""
-        sizes: dict[str, int] = {}
-        for name in names:
-            path = self.table_path(name)
-            try:
-                with path.open("rb+") as file:
-                    os.fsync(file.fileno())
-                    sizes[name] = os.fstat(file.fileno()).st_size
-            except OSError as error:
-                raise _unwritable(path, error) from None
-        return sizes
-
-    def append(self, name: str, rows: Iterable[Sequence[object]]) -> None:
-        """Rows of a table, in the file at once. Raises UprightError on a full disk."""
-        self._write(name, "a", rows)
-
-    def save_policy(self, which: Which, policy: Policy) -> None:
-        """Writes the seed's kept or last policy."""
-        policy.save(self.policy_path(which))
-
-    def save_info(self, **changes: Any) -> None:
-        """Writes seed.json anew."""
-        self.info = replace(self.info, **changes)
-        write_atomically(self.path / "seed.json", self.info.to_bytes())
-
-    def warn(self, text: str) -> None:
-        """In seed.json, from its next writing on."""
-        self.info = replace(self.info, warnings=(*self.info.warnings, text))
-
-    def policy_path(self, which: Which) -> Path:
-        return folder.policy_path(self.run, self.info.seed, which)
-
-    def table_path(self, name: str) -> Path:
-        return self.path / f"{name}.csv"
-
-    def close(self) -> None:
-        self._lock.release()
-
-    def discard(self) -> None:
-        """Removes the folder, if it was made here and holds no policy."""
-        if not self.made or any(self.path.glob("*.safetensors")):
-            return
-        with contextlib.suppress(OSError):
-            for path in self.path.glob("checkpoints/*"):
-                path.unlink()
-            (self.path / "checkpoints").rmdir()
-        with contextlib.suppress(OSError):
-            for path in [*self.path.glob("*.csv"), self.path / "seed.json", self.path / ".lock"]:
-                path.unlink(missing_ok=True)
-            self.path.rmdir()
-
-    def _clean(self) -> None:
-        self.begun = True
-        for place in (self.path, self.path / "checkpoints"):
-            remove_unfinished(place)
-        for which in ("kept", "last"):
-            self.policy_path(which).unlink(missing_ok=True)
-
-    def _write(self, name: str, mode: str, rows: Iterable[Sequence[object]]) -> None:
-        text = StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        path = self.table_path(name)
-        try:
-            with path.open(f"{mode}b") as file:
-                file.write(text.getvalue().encode())
-        except OSError as error:
-            raise _unwritable(path, error) from None
+class UsedError(UprightError):
+    """A folder is not free for a new run."""
 
 
 class RunWriter:
@@ -149,26 +41,31 @@ class RunWriter:
         self.info = info
         self.seeds: dict[int, SeedWriter] = {}
         self.others: list[int] = []  # unfinished seeds that another process writes
+        self._lock = FileLock(path / ".lock", timeout=_PATIENCE)  # may be taken twice
         self._made: list[Path] = []  # beside seeds: removed if nothing was learned, in this order
 
     @classmethod
     def create(cls, path: Path, info: RunInfo) -> "RunWriter":
-        """A new run. Raises UprightError if the folder cannot be made or is not empty."""
+        """A new run. Raises UprightError if the folder cannot be made, UsedError if it is used.
+
+        A run of the same training that was killed before anything was learned begins anew.
+        """
         content = info.to_bytes()  # what JSON cannot hold fails here, before anything is written
-        missing = [place for place in (path, *path.parents) if not place.exists()]
-        make_folder(path)
-        _refuse_used(path)  # without leaving a lock in it
+        _refuse_used(path, info.config)  # without leaving a lock in it
         writer = cls(path, info)
+        writer._made = [place for place in (path, *path.parents) if not place.exists()]
         try:
+            make_folder(path)
             with writer.locked():
-                _refuse_used(path)  # nor has anybody been faster
+                _refuse_used(path, info.config)  # nor has anybody been faster
+                refuse_strange(path)
                 remove_unfinished(path)
-                names = ("run.json", ".lock", "seeds")
-                writer._made = [*(path / name for name in names), *missing[:1]]
+                inside = (path / name for name in ("run.json", "seeds", ".lock"))
+                writer._made = [*inside, *writer._made]
                 # In this order: whenever it is killed, the folder is good for a run or a resume.
                 write_atomically(path / "run.json", content)
                 writer._make_seeds(info.config.seeds)
-        except UprightError:
+        except BaseException:
             writer._discard()
             raise
         return writer
@@ -176,17 +73,20 @@ class RunWriter:
     @classmethod
     def join(cls, path: Path, seeds: Sequence[int]) -> "RunWriter":
         """More seeds of a run. Raises UprightError if it has one of them already."""
-        refuse_links(path)
+        refuse_strange(path)
         writer = cls(path, folder.read_run_info(path))
         with writer.locked():
+            # Whoever began it may have given it up by now, and removed it.
+            writer.info = folder.read_run_info(path)
             if there := sorted(set(seeds) & set(Run(path).seeds)):
                 raise UprightError(
-                    f"{path}: has {folder.name_seeds(there)} already; choose others with --seeds"
+                    f"{path}: has {folder.name_seeds(there)} already; choose others"
+                    f" ({option('seeds')})"
                 )
             try:
                 writer._make_seeds(seeds)
-            except UprightError:
-                writer._discard()
+            except BaseException:
+                writer._remove_made()
                 raise
         return writer
 
@@ -198,13 +98,14 @@ class RunWriter:
             return seed.is_unfinished(steps, episodes)
 
         run = Run(path)
-        refuse_links(path)
+        refuse_strange(path)
         writer = cls(path, run.info)
         _allow_open_files(len(run.seeds))
         try:
             for seed in filter(unfinished, run.results):
+                made = not folder.seed_folder(path, seed.seed).exists()
                 try:
-                    seed_writer = SeedWriter(path, seed.seed, made=False)
+                    seed_writer = SeedWriter(path, seed.seed, made)
                 except TakenError:
                     writer.others.append(seed.seed)
                     continue
@@ -212,7 +113,7 @@ class RunWriter:
                     writer.seeds[seed.seed] = seed_writer
                 else:
                     seed_writer.close()
-        except UprightError:
+        except BaseException:
             writer._close()
             raise
         return writer
@@ -251,17 +152,16 @@ class RunWriter:
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
         """For a moment no other process changes what the seeds have in common."""
-        lock = FileLock(self.path / ".lock", timeout=_PATIENCE)
         try:
-            lock.acquire()
+            self._lock.acquire()
         except Timeout:
             raise TakenError(f"{self.path}: another process holds {self.path / '.lock'}") from None
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         try:
             yield
         finally:
-            lock.release()
+            self._lock.release()
 
     def _make_seeds(self, seeds: Iterable[int]) -> None:
         """Raises UprightError if a folder cannot be made."""
@@ -292,7 +192,9 @@ class RunWriter:
             return
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         for seed in self.seeds.values():
-            if seed.begun and seed.info.state == "running":
+            if not seed.begun:
+                seed.discard()
+            elif seed.info.state == "running":
                 with contextlib.suppress(UprightError):
                     seed.save_info(state=state, error=str(error) or None)
 
@@ -301,10 +203,18 @@ class RunWriter:
             seed.close()
 
     def _discard(self) -> None:
-        """Removes what was made here, and nothing else."""
-        self._close()
+        """Removes what was made here, and nothing else; nobody joins meanwhile."""
+        with contextlib.suppress(UprightError):
+            if (self.path / ".lock").exists():
+                with self.locked():
+                    self._remove_made()
+                return
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for seed in self.seeds.values():
             seed.discard()
+        self._close()
         with contextlib.suppress(OSError):
             if self._made:
                 (self.path / "seeds").rmdir()  # not empty: somebody has joined us
@@ -315,27 +225,50 @@ class RunWriter:
                     path.unlink(missing_ok=True)
 
 
-def _refuse_used(path: Path) -> None:
-    """Raises UprightError unless a folder is empty, apart from what a killed beginning left."""
+def _refuse_used(path: Path, config: RunConfig) -> None:
+    """Raises UsedError unless a folder is free, apart from what a killed beginning left."""
     try:
-        entries = list(path.iterdir())
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    if any(entry.name != ".lock" and not is_unfinished(entry) for entry in entries):
-        what = "already holds a run" if (path / "run.json").exists() else "is not empty"
-        raise UprightError(
-            f"{path}: {what}; choose another folder with --out, or add seeds to a run with --join"
-        )
+        names = {place.name for place in path.iterdir() if not is_unfinished(place)} - {".lock"}
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from None
+    if not names or (names <= {"run.json", "seeds"} and _is_killed_beginning(path, config)):
+        return
+    what = "already holds a run" if (path / "run.json").exists() else "is not empty"
+    raise UsedError(
+        f"{path}: {what}; choose another folder ({option('out')}), or add seeds to a run"
+        f" ({option('join')})"
+    )
 
 
-def refuse_links(run: Path) -> None:
-    """Raises UprightError where writing into a stranger's folder would reach out of it."""
-    for place in (run, run / "seeds", *(run / "seeds").glob("*"), *run.glob("seeds/*/checkpoints")):
+def _is_killed_beginning(run: Path, config: RunConfig) -> bool:
+    """Of the same training; nothing was learned, and nobody is at it."""
+    try:
+        same = folder.read_run_info(run).config == config
+    except UprightError:
+        return False
+    seeds = folder.seeds_there(run)
+    held = any(is_held(folder.lock_path(run, seed)) for seed in seeds)
+    return same and not held and not any(run.rglob("*.safetensors"))
+
+
+def refuse_strange(run: Path) -> None:
+    """Raises UprightError where writing into a run would reach out of its folder or fail midway."""
+    seeds = run / "seeds"
+    for place in (run, seeds, *seeds.glob("*"), *seeds.glob("*/checkpoints")):
+        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+            raise UprightError(f"{place}: cannot be written (Permission denied)")
         for inside in place.glob("*"):
             if inside.is_symlink():
                 raise UprightError(
                     f"{inside}: is a symbolic link; runs with links inside are not resumed"
                 )
+            written = inside.suffix in (".json", ".csv", ".safetensors") or inside.name == ".lock"
+            if written and not inside.is_file():
+                raise UprightError(f"{inside}: is not a file; move it away")
+            if inside.name in ("seeds", "checkpoints") and not inside.is_dir():
+                raise UprightError(f"{inside}: is not a folder; move it away")
 
 
 def _kept_policies(run: Path) -> Generator[Policy]:
@@ -350,10 +283,6 @@ def _rank(policy: Policy) -> tuple[float, int, int]:
     """By mean return, then the later one, then the lower seed."""
     evaluated = Evaluated.of(policy)
     return evaluated.mean_return, evaluated.step, -policy.provenance.seed
-
-
-def _unwritable(path: Path, error: OSError) -> UprightError:
-    return UprightError(f"{path}: cannot be written ({error.strerror})")
 
 
 def _allow_open_files(seeds: int) -> None:

@@ -22,13 +22,13 @@ class AcrobotTask(Parameters):
     drawn_by: ClassVar[str | None] = "Acrobot-v1"
 
     plant: acrobot.Acrobot = field(default_factory=acrobot.Acrobot)
-    torque: float = parameter(1.0, above=0)  # of the motor, in either direction [N m]
-    dt: float = parameter(0.2, above=0)  # sampling time [s]
-    # the rates saturate [rad/s]
-    rate_limits: tuple[float, float] = parameter((4 * math.pi, 9 * math.pi), above=0)
-    line: float = parameter(1.0)  # height of the line above the hinge [m]
-    # start states are uniform within +- this [rad, rad/s]
-    start_range: float = parameter(0.1, at_least=0)
+    torque: float = parameter(1.0, above=0, unit="N m")  # of the motor, in either direction
+    dt: float = parameter(0.2, above=0, unit="s")  # sampling time
+    # the rates saturate
+    rate_limits: tuple[float, float] = parameter((4 * math.pi, 9 * math.pi), above=0, unit="rad/s")
+    line: float = parameter(1.0, unit="m")  # height of the line above the hinge
+    # start states are uniform within +- this
+    start_range: float = parameter(0.1, at_least=0, unit="rad, rad/s")
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

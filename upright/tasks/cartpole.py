@@ -25,14 +25,14 @@ class CartPoleTask(Parameters):
     drawn_by: ClassVar[str | None] = "CartPole-v1"
 
     plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
-    force: float = parameter(10.0, above=0)  # magnitude of a push [N]
-    dt: float = parameter(0.02, above=0)  # sampling time [s]
-    # the episode terminates beyond it [m]
-    position_limit: float = parameter(2.4, above=0)
-    # the episode terminates beyond it [rad]
-    angle_limit: float = parameter(math.radians(12), above=0)
-    # start states are uniform within +- this [m, m/s, rad, rad/s]
-    start_range: float = parameter(0.05, at_least=0)
+    force: float = parameter(10.0, above=0, unit="N")  # magnitude of a push
+    dt: float = parameter(0.02, above=0, unit="s")  # sampling time
+    # the episode terminates beyond it
+    position_limit: float = parameter(2.4, above=0, unit="m")
+    # the episode terminates beyond it
+    angle_limit: float = parameter(math.radians(12), above=0, unit="rad")
+    # start states are uniform within +- this
+    start_range: float = parameter(0.05, at_least=0, unit="m, m/s, rad, rad/s")
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

@@ -30,12 +30,12 @@ class CartPoleSwingUpTask(Parameters):
     drawn_by: ClassVar[str | None] = "CartPole-v1"
 
     plant: cartpole.CartPole = field(default_factory=cartpole.CartPole)
-    force: float = parameter(10.0, above=0)  # the largest, in either direction [N]
-    dt: float = parameter(0.02, above=0)  # sampling time [s]
-    # the episode terminates beyond it [m]
-    position_limit: float = parameter(2.4, above=0)
-    # start states are uniform within +- this of hanging at rest [m, m/s, rad, rad/s]
-    start_range: float = parameter(0.05, at_least=0)
+    force: float = parameter(10.0, above=0, unit="N")  # the largest, in either direction
+    dt: float = parameter(0.02, above=0, unit="s")  # sampling time
+    # the episode terminates beyond it
+    position_limit: float = parameter(2.4, above=0, unit="m")
+    # start states are uniform within +- this of hanging at rest
+    start_range: float = parameter(0.05, at_least=0, unit="m, m/s, rad, rad/s")
     episode_steps: int = 500  # the episode is truncated after so many steps
 
     @property

@@ -5,12 +5,15 @@ import difflib
 import os
 import re
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from upright.calling import names_checked, shown
 from upright.errors import UprightError, one_line
 
 if TYPE_CHECKING:
@@ -54,8 +57,12 @@ _ENTRIES = {
 }
 NAMES = tuple(_ENTRIES)  # of upright's own
 _listeners: list[Callable[[str, Entry], None]] = []
+_typed: set[str] = set()  # ids, without their modules, that the user typed with one
+_folder_lock = threading.Lock()
+_folder_uses: Counter[str] = Counter()  # of the folders that are on the import path for now
 
 
+@names_checked
 def register(name: str, make: "Callable[[], Task]") -> None:
     """Makes a task of one's own native, under an id such as "Wheel-v0".
 
@@ -71,10 +78,15 @@ def register(name: str, make: "Callable[[], Task]") -> None:
     """
     from upright.tasks.task import check_task
 
-    if not re.fullmatch(r"[\w.-]+-v\d+", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+-v\d+", name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UprightError(f"task id {name!r}; it must be a name with a version, as Wheel-v0")
     if name in NAMES:
         raise UprightError(f"task id {name!r} is upright's own; choose another one")
+    if not callable(make):
+        raise UprightError(
+            f"task {name!r} is made by {shown(make)}; it must be the task's class, or a function"
+            " without arguments"
+        )
     task = make()
     check_task(task)
     spec = task.spec
@@ -104,6 +116,14 @@ def is_native(name: str) -> bool:
     return bare(name) in _ENTRIES
 
 
+def is_original(name: str) -> bool:
+    """Whether this is a task of Gymnasium's that one of upright's own is the same as.
+
+    Its environments are independent objects, which cannot be said of others.
+    """
+    return name in (entry.original for entry in _ENTRIES.values())
+
+
 def bare(name: str) -> str:
     """The id without the module before it."""
     return name.rpartition(":")[2]
@@ -118,7 +138,8 @@ def load(name: str) -> str:
     module, _, rest = name.rpartition(":")
     if not module:
         return name
-    with importable_from_here():
+    _typed.add(rest)
+    with importable_from_here(rest):
         try:
             import_module(module)
         except ModuleNotFoundError as error:
@@ -206,14 +227,25 @@ def unknown_task(name: str, known: Iterable[str]) -> UprightError:
 
 
 @contextlib.contextmanager
-def importable_from_here() -> Generator[None]:
-    """The user's own module may lie in the present folder; installed ones go first."""
+def importable_from_here(name: str) -> Generator[None]:
+    """The present folder may hold modules of the user's own; installed ones go first.
+
+    Only while a task is made whose module the user typed, since the folder may be a stranger's: for
+    any other id, say of a policy file, nothing is imported from it. From any thread.
+    """
+    if bare(name) not in _typed:
+        yield
+        return
     here = os.getcwd()
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.append(here)
+    with _folder_lock:
+        ours = _folder_uses[here] > 0 or not {here, ""} & set(sys.path)
+        if ours and not _folder_uses[here]:
+            sys.path.append(here)
+        _folder_uses[here] += ours
     try:
         yield
     finally:
-        if added:
-            sys.path.remove(here)
+        with _folder_lock:
+            _folder_uses[here] -= ours
+            if ours and not _folder_uses[here] and here in sys.path:
+                sys.path.remove(here)

@@ -21,15 +21,15 @@ class MountainCarTask(Parameters):
     drawn_by: ClassVar[str | None] = "MountainCar-v0"
 
     plant: mountain_car.MountainCar = field(default_factory=mountain_car.MountainCar)
-    # acceleration by the motor, in either direction [m/step^2]
-    force: float = parameter(0.001, above=0)
-    left_wall: float = parameter(-1.2)  # stops the car [m]
-    right_wall: float = parameter(0.6)  # [m]
-    speed_limit: float = parameter(0.07, above=0)  # [m/step]
-    goal: float = parameter(0.5)  # position of the flag; the episode terminates there [m]
-    goal_speed: float = parameter(0.0)  # least velocity at the flag [m/step]
-    # start positions are uniform in it, at rest [m]
-    start: tuple[float, float] = parameter((-0.6, -0.4), ordered=True)
+    # acceleration by the motor, in either direction
+    force: float = parameter(0.001, above=0, unit="m/step^2")
+    left_wall: float = parameter(-1.2, unit="m")  # stops the car
+    right_wall: float = parameter(0.6, unit="m")
+    speed_limit: float = parameter(0.07, above=0, unit="m/step")
+    goal: float = parameter(0.5, unit="m")  # position of the flag; the episode terminates there
+    goal_speed: float = parameter(0.0, unit="m/step")  # least velocity at the flag
+    # start positions are uniform in it, at rest
+    start: tuple[float, float] = parameter((-0.6, -0.4), ordered=True, unit="m")
     episode_steps: int = 200  # the episode is truncated after so many steps
 
     @property
@@ -92,9 +92,9 @@ class MountainCarContinuousTask(MountainCarTask):
     original: ClassVar[str | None] = "MountainCarContinuous-v0"
     drawn_by: ClassVar[str | None] = "MountainCarContinuous-v0"
 
-    # acceleration by the motor at full throttle [m/step^2]
-    force: float = parameter(0.0015, above=0)
-    goal: float = parameter(0.45)  # position of the flag; the episode terminates there [m]
+    # acceleration by the motor at full throttle
+    force: float = parameter(0.0015, above=0, unit="m/step^2")
+    goal: float = parameter(0.45, unit="m")  # position of the flag; the episode terminates there
     episode_steps: int = 999  # the episode is truncated after so many steps
 
     @property

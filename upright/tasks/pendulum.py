@@ -27,10 +27,10 @@ class _SwingUp(Parameters):
     drawn_by: ClassVar[str | None] = "Pendulum-v1"
 
     plant: pendulum.Pendulum = field(default_factory=pendulum.Pendulum)
-    dt: float = parameter(0.05, above=0)  # sampling time [s]
-    rate_limit: float = parameter(8.0, above=0)  # the angular velocity saturates [rad/s]
-    # start states are uniform within +- these [rad, rad/s]
-    start: tuple[float, float] = parameter((math.pi, 1.0), at_least=0)
+    dt: float = parameter(0.05, above=0, unit="s")  # sampling time
+    rate_limit: float = parameter(8.0, above=0, unit="rad/s")  # the angular velocity saturates
+    # start states are uniform within +- these
+    start: tuple[float, float] = parameter((math.pi, 1.0), at_least=0, unit="rad, rad/s")
     episode_steps: int = 200  # the episode is truncated after so many steps
 
     def reset(self, key: PRNGKeyArray) -> State:
@@ -84,7 +84,7 @@ class PendulumTask(_SwingUp):
     angle^2 + 0.1 rate^2 + 0.001 torque^2, of the state before the step [rad, rad/s, N m].
     """
 
-    torque: float = parameter(2.0, above=0)  # the largest, in either direction [N m]
+    torque: float = parameter(2.0, above=0, unit="N m")  # the largest, in either direction
 
     @property
     def spec(self) -> Spec:
@@ -97,8 +97,8 @@ class PendulumTask(_SwingUp):
 class PendulumDiscreteTask(_SwingUp):
     """PendulumDiscrete-v1: Pendulum-v1 with a few torques, for agents that choose."""
 
-    # to choose from [N m]
-    torques: tuple[float, ...] = parameter((-2.0, -1.0, 0.0, 1.0, 2.0), several=True)
+    # to choose from
+    torques: tuple[float, ...] = parameter((-2.0, -1.0, 0.0, 1.0, 2.0), several=True, unit="N m")
 
     @property
     def spec(self) -> Spec:

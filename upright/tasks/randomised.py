@@ -12,6 +12,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from upright import parameters
+from upright.calling import option
 from upright.errors import UprightError
 from upright.spec import Spec
 from upright.tasks.parameters import change, find, put
@@ -103,10 +104,12 @@ def _checked(task: Any, name: str, low: object, high: object) -> tuple[str, floa
         raise UprightError(f"randomise: {error}") from None
     low, high = (end for end in ends if isinstance(end, float))
     if low > high:
-        raise UprightError(f"randomise: {name} is from {low:g} to {high:g}; low must not be above")
+        raise UprightError(
+            f"randomise: {name} is from {low:g} to {high:g}; the first must not be above the second"
+        )
     if any(change(task, {name: end}).spec.action != task.spec.action for end in (low, high)):
         raise UprightError(
             f"randomise: {name} decides what the actions are, so it cannot be drawn; change it by"
-            " --physics"
+            f" {option('physics')}"
         )
     return name, low, high

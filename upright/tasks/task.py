@@ -89,6 +89,11 @@ def check_task(task: Any) -> None:
         )
     if spec.mirror is not None and not callable(getattr(task, "mirror", None)):
         raise UprightError(f"task {name} has no method mirror(state), and its spec has a mirror")
+    if spec.masked:
+        raise UprightError(
+            f"task {name}: its spec says masked=True, and native tasks have no masks; let step do"
+            " something harmless, or make it a Gymnasium environment"
+        )
     _check_shapes(task, name, spec)
 
 

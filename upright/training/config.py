@@ -1,25 +1,33 @@
 """What is asked of a training."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from upright.agents import agent_from_dict, agent_to_dict
-from upright.agents.agent import Agent
+from upright.agents.agent import Agent, check_agent
 from upright.agents.presets import find_preset
+from upright.bridge.factory import Factory, named
+from upright.calling import check_kind, option, shown
 from upright.errors import UprightError
+from upright.plain import parse
 from upright.policy import Provenance, Score
+from upright.runs import Run
 from upright.runs.folder import RunConfig
-from upright.seeds import check_seeds, read_seeds
+from upright.runs.typed import from_plain
+from upright.seeds import read_seeds
 from upright.tasks import catalogue
 from upright.tasks.catalogue import Physics, Ranges
 from upright.tasks.task import Task
+from upright.windows import check_display
 
 Runners = Literal["compiled", "hosted"]
 
 ROW_STEPS = 1000  # between two rows of averages for each seed, and in one segment at most
 CHECKPOINT_STEPS = 10_000
+FINAL_EPISODES = 100
 # Evaluations: a compiled one costs next to nothing; one in Gymnasium as much as training does.
 _EVALUATIONS = {"compiled": (1000, 50), "hosted": (2000, 10)}  # every so many steps, of episodes
 # What no result depends on, apart from the seeds, which each depend on themselves alone.
@@ -41,27 +49,39 @@ class Config:
     evaluate_every: int  # steps between greedy evaluations
     evaluation_episodes: int  # start states of one evaluation, the same each time
     checkpoint_every: int  # steps between checkpoints
+    final_episodes: int = FINAL_EPISODES  # of each kept policy, after the training
+    # after which an evaluated episode is cut off; None: 1,000, if the task has no time limit
+    max_steps: int | None = None
+    # the seed is evaluated in the environment that it learns in: there can be no other one
+    single: bool = False
     # what is changed of the task's parameters, by name [their units]
     physics: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
     # what is drawn anew for each episode: lowest and highest, by name [their units]
     randomise: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)  # arguments of the environment: scalars
+    # what makes the environment, where the task has no id; it is not written
+    factory: Factory | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.runner not in get_args(Runners):
             raise UprightError(f"runner is {self.runner!r}; it must be compiled or hosted")
-        if self.steps is not None and self.episodes is not None:
-            raise UprightError("both steps and episodes are given; a training has one budget")
-        counts = ("evaluate_every", "evaluation_episodes", "checkpoint_every")
-        for name in ("steps", "episodes", *counts):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and 1 <= value < 2**31):
-                raise UprightError(
-                    f"{name} is {value}; it must be a whole number from 1 on, below 2^31"
-                )
+        self.record()  # which has the bounds of all numbers
+        if self.single:
+            self._check_single()
+
+    def _check_single(self) -> None:
+        if self.runner != "hosted":
+            raise UprightError(
+                f"environments one: the compiled runner, which trains {self.task}, makes none;"
+                " leave it out, or choose the hosted runner"
+            )
+        for name, count in (("seeds", len(self.seeds)), ("environments", self.agent.environments)):
+            if count != 1:
+                raise UprightError(f"environments one: there are {count} {name}; it must be 1")
 
     def record(self) -> RunConfig:
         """As it is written."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(RunConfig)}
         agent = json.loads(json.dumps(agent_to_dict(self.agent)))
         return RunConfig(**{**values, "agent": agent})
 
@@ -73,9 +93,17 @@ class Config:
         """
         values: dict[str, Any] = {name.name: getattr(record, name.name) for name in fields(record)}
         values["agent"] = agent_from_dict(record.agent)
-        values["seeds"] = check_seeds(record.seeds)
         values |= _plain_physics(record.physics, record.randomise)
+        values["env"] = check_env(record.env)
         return cls(**values)
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Config":
+        """What a run was asked for. Raises UprightError where run.json has it wrong."""
+        try:
+            return cls.from_record(run.info.config)
+        except UprightError as error:
+            raise UprightError(f"{run.path}: run.json is damaged ({error})") from None
 
     def whole_ticks(self, steps: int) -> int:
         """As many or a few more: ticks of the environments that a seed acts in side by side."""
@@ -89,9 +117,11 @@ class Config:
     def with_settings(self, settings: dict[str, Any]) -> "Config":
         """This one with the settings of a checkpoint. Raises UprightError where they are none."""
         try:
-            return Config.from_record(replace(self.record(), **settings))
-        except TypeError:
-            raise UprightError("settings of another version of upright") from None
+            plain_record = parse(json.dumps({**asdict(self.record()), **settings}))
+            config = Config.from_record(from_plain(RunConfig, plain_record))
+            return replace(config, factory=self.factory)
+        except (TypeError, ValueError):
+            raise UprightError("settings of another version, or damaged ones") from None
 
     def with_budget(self, steps: int | None, episodes: int | None) -> "Config":
         """With a budget of the same kind, as large or larger; raises UprightError for another."""
@@ -102,7 +132,7 @@ class Config:
                 continue
             if before is None:
                 other = "steps" if name == "episodes" else "episodes"
-                raise UprightError(f"this run's budget is in {other}; use --{other}")
+                raise UprightError(f"this run's budget is in {other}; use {option(other)}")
             if value < before:
                 raise UprightError(f"{name} is {value}; the run has {before} already")
             config = replace(config, **{name: value})
@@ -121,7 +151,7 @@ class Config:
         budget = {"steps": self.steps, "episodes": self.episodes}
         physics = {
             f"{kind}.{name}": value
-            for kind in ("physics", "randomise")
+            for kind in ("physics", "randomise", "env")
             for name, value in values.pop(kind).items()
         }
         return {**values, **physics, **budget, "agent": agent.pop("name"), **agent}
@@ -134,19 +164,20 @@ class Config:
     def provenance(self, seed: int = 0, step: int = 0, score: Score | None = None) -> Provenance:
         """Where a policy of this training comes from."""
         name = type(self.agent).__name__
-        return Provenance(name, seed, step, score, self.physics, self.randomise)
+        return Provenance(name, seed, step, score, self.physics, self.randomise, self.env)
 
     def make_task(self) -> Task:
         """The native task that is meant. Raises UprightError if it is none."""
         return catalogue.make_task(self.task, self.physics, self.randomise)
 
-    def environment(self) -> tuple[str, dict[str, Any]]:
-        """Id and keywords of the Gymnasium environment that is meant."""
-        return catalogue.environment(self.task, self.physics, self.randomise)
+    def environment(self) -> tuple[str | Factory, dict[str, Any]]:
+        """Id, or what makes it, and keywords of the Gymnasium environment that is meant."""
+        name, physics = catalogue.environment(self.task, self.physics, self.randomise)
+        return self.factory or name, {**physics, **self.env}
 
 
 def plan(
-    task: str,
+    task: str | Factory,
     *,
     preset: str = "default",
     agent: Agent | None = None,
@@ -156,25 +187,41 @@ def plan(
     evaluate_every: int | None = None,
     evaluation_episodes: int | None = None,
     checkpoint_every: int = CHECKPOINT_STEPS,
+    final_episodes: int = FINAL_EPISODES,
+    max_steps: int | None = None,
+    environments: Literal["several", "one"] = "several",
     runner: Literal["auto", "compiled", "hosted"] = "auto",
     render: Literal["human"] | None = None,
     physics: Physics | None = None,
     randomise: Ranges | None = None,
+    env: Mapping[str, Any] | None = None,
 ) -> Config:
     """The training that is meant, what was left open filled in; arguments as of `train`.
 
     Raises UprightError on bad input.
     """
+    check_render(render)
     chosen = find_preset(preset)
+    if environments not in ("several", "one"):
+        raise UprightError(f"environments is {environments!r}; it must be several or one")
+    if agent is not None:
+        check_agent(agent)
     if steps is None and episodes is None:
         steps, episodes = chosen.steps, chosen.episodes
-    catalogue.load(task)
+    task, factory = named(task)
+    if not factory:
+        catalogue.load(task)
+    own = check_env(env or {})
+    _check_runner(task, runner, factory, bool(own), bool(physics or randomise))
     if runner != "hosted":
         task = task.removeprefix("upright/")  # the same task, as Gymnasium knows it
     if runner == "auto":
-        runner = "compiled" if catalogue.is_native(task) and not render else "hosted"
+        compiled = catalogue.is_native(task) and not render and not own
+        runner = "compiled" if compiled else "hosted"
     if render and runner == "compiled":
-        raise UprightError("the compiled runner cannot show a window; leave --runner out")
+        raise UprightError(
+            f"the compiled runner cannot show a window; leave {option('runner')} out"
+        )
     every, each = _EVALUATIONS[runner]
     return Config(
         task=task,
@@ -187,12 +234,67 @@ def plan(
         evaluate_every=every if evaluate_every is None else evaluate_every,
         evaluation_episodes=each if evaluation_episodes is None else evaluation_episodes,
         checkpoint_every=checkpoint_every,
+        final_episodes=final_episodes,
+        max_steps=max_steps,
+        single=environments == "one",
         **_checked_physics(task, physics or {}, randomise or {}),
+        env=own,
+        factory=factory,
     )
+
+
+def _check_runner(
+    task: str, runner: str, factory: Factory | None, env: bool, physics: bool
+) -> None:
+    """Raises UprightError where these do not go together. `env`, `physics`: whether given."""
+    if runner not in ("auto", *get_args(Runners)):
+        raise UprightError(f"runner is {runner!r}; it must be auto, compiled or hosted")
+    if factory and runner == "compiled":
+        leave = f"leave {option('runner')} out"
+        raise UprightError(f"{task} is made by a function, so it is hosted; {leave}")
+    if factory and (env or physics):
+        raise UprightError(f"{task} is made by a function; let it set physics and env itself")
+    if env and physics:
+        raise UprightError(f"physics and env are both given; {task} has the one or the other")
+    if env and runner == "compiled":
+        raise UprightError("env is for Gymnasium's environments; parameters of the plant: physics")
+
+
+def check_render(render: str | None) -> None:
+    """Raises UprightError for a mode that there is not, and where nobody could see the window."""
+    if render not in (None, "human"):
+        raise UprightError(f"render is {render!r}; it must be 'human', or left out")
+    if render:
+        check_display(no_window())
+
+
+def no_window() -> str:
+    """What to do where there is no display."""
+    return f"leave {option('render')} out, and watch the policy afterwards: upright play"
+
+
+def check_env(env: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an environment, as JSON has them; raises UprightError for what it has not."""
+    check_kind("env", env, Mapping, "the environment's arguments by name, as {'gravity': -5.0}")
+    plain = {name: v.item() if hasattr(v, "item") else v for name, v in env.items()}
+    for name, value in plain.items():
+        if name in ("id", "disable_env_checker", "render_mode"):
+            raise UprightError(
+                f"env: {name} is upright's to set; for a window there is {option('render')}"
+            )
+        scalar = value is None or isinstance(value, str | bool | int | float)
+        if not scalar or (isinstance(value, float) and not math.isfinite(value)):
+            raise UprightError(
+                f"env: {name} is {shown(value)}; it must be a finite number, True or False, text or"
+                " None"
+            )
+    return plain
 
 
 def _checked_physics(task: str, physics: Physics, randomise: Ranges) -> dict[str, Any]:
     """Raises UprightError where the task cannot have them."""
+    for what, given in (("physics", physics), ("randomise", randomise)):
+        check_kind(what, given, Mapping, "parameters by name, as {'half_length': 1.0}")
     plain = _plain_physics(physics, randomise)
     if plain["physics"] or plain["randomise"]:
         catalogue.environment(task, **plain)
@@ -217,4 +319,5 @@ def _plain(value: Any) -> Any:
 
 def _say(values: dict[str, Any], name: str) -> str:
     value = values.get(name)
-    return "not given" if value is None else str(value)
+    text = "not given" if value is None else str(value)
+    return text if text.isprintable() else repr(text)

@@ -1,28 +1,34 @@
 """Runs of the same training with other seeds, from several machines, made one."""
 
 import contextlib
-import secrets
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from upright.calling import check_kind, names_checked, option
 from upright.errors import UprightError
 from upright.files import make_folder, write_atomically
-from upright.runs import Run, provenance
+from upright.runs import Run, find_run, provenance
 from upright.runs.folder import RunInfo, name_seeds, seed_folder
-from upright.runs.writer import RunWriter, SeedWriter, refuse_links
+from upright.runs.seed_writer import SeedWriter
+from upright.runs.writer import RunWriter, refuse_strange
 from upright.training.config import Config
 
 
-def merge(runs: Sequence[str | Path], out: str | Path) -> Run:
+@names_checked
+def merge(runs: Run | str | Path | Sequence[Run | str | Path], out: str | Path) -> Run:
     """Copies the seeds of two or more runs into a new one, and returns it.
 
     Its table, curve and best policy are those of all seeds; `resume` goes on with it. `out` must
     not exist or be empty. Raises UprightError if the runs have different settings or a seed in
     common, or one is being trained; then nothing is written.
     """
-    parts, path = [Run(run) for run in runs], Path(out)
+    check_kind("out", out, str | os.PathLike, "the path of a folder")
+    if isinstance(runs, Run | str | os.PathLike):
+        runs = [runs]
+    parts, path = [find_run(run) for run in runs], Path(out)
     if len(parts) < 2:
         raise UprightError("one run alone; merging needs two or more")
     first = parts[0]
@@ -32,35 +38,49 @@ def merge(runs: Sequence[str | Path], out: str | Path) -> Run:
             if common := set(before.seeds) & set(part.seeds):
                 raise UprightError(f"{before.path} and {part.path} both have {name_seeds(common)}")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UprightError(f"{path}: is not empty; choose another folder with --out")
+        raise UprightError(f"{path}: is not empty; choose another folder: {option('out')}")
     place = path.resolve()  # "." has no name
-    make_folder(place.parent)
-    unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    # The same name each time: what a killed merge left there goes.
+    unfinished = place.with_name(f".{place.name}.merging")
     try:
-        _copy(parts, unfinished)
-        unfinished.rename(place)
-    except OSError as error:
-        raise UprightError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        make_folder(unfinished)
+        writer = RunWriter(unfinished, _info_of_all(parts))
+        with writer.locked():
+            try:
+                _copy(parts, writer)
+                unfinished.rename(place)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    except (OSError, UprightError) as error:
+        text = f"{path}: cannot be written ({_reason(error)})"
+        if isinstance(error, UprightError):
+            text = str(error).replace(str(unfinished), str(path))
+        raise UprightError(text) from None
     return Run(path)
+
+
+def _reason(error: BaseException) -> str:
+    """Of several files that could not be copied the first one's."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2]).partition(": ")[0]
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_same(a: Run, b: Run) -> None:
     """Raises UprightError unless they are the same training."""
-    one, other = (Config.from_record(run.info.config) for run in (a, b))
+    one, other = (Config.of_run(run) for run in (a, b))
     if differences := one.differences(other):
         raise UprightError(f"{a.path} and {b.path} differ: {'; '.join(differences)}")
     if a.spec != b.spec:
         raise UprightError(f"{a.path} and {b.path}: {one.task} is not the same task (spec)")
 
 
-def _copy(parts: Sequence[Run], folder: Path) -> None:
-    info = _info_of_all(parts)
-    folder.mkdir()
-    write_atomically(folder / "run.json", info.to_bytes())
+def _copy(parts: Sequence[Run], writer: RunWriter) -> None:
+    folder = writer.path
+    shutil.rmtree(folder / "seeds", ignore_errors=True)
+    write_atomically(folder / "run.json", writer.info.to_bytes())
     for part in parts:
-        refuse_links(part.path)
+        refuse_strange(part.path)
         for seed in part.seeds:
             source = seed_folder(part.path, seed)
             if not source.exists():
@@ -68,7 +88,7 @@ def _copy(parts: Sequence[Run], folder: Path) -> None:
             with contextlib.closing(SeedWriter(part.path, seed, made=False)):
                 ignored = shutil.ignore_patterns(".*")
                 shutil.copytree(source, seed_folder(folder, seed), ignore=ignored)
-    RunWriter(folder, info).refresh_best()
+    writer.refresh_best()
 
 
 def _info_of_all(parts: Sequence[Run]) -> RunInfo:

@@ -8,6 +8,7 @@ seed is finalised; going on from the checkpoint forgets that.
 
 from collections import deque
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,25 @@ from numpy.typing import NDArray
 
 from upright.errors import UprightError
 from upright.policy import Policy, Score
-from upright.runners.runner import NO_LIMIT, Segment, SegmentResult, StepLog
+from upright.runners.runner import NO_LIMIT, Runner, Segment, SegmentResult, StepLog
 from upright.runs import checkpoint
 from upright.runs.checkpoint import Checkpoint, Counters
-from upright.runs.folder import EPISODES, EVALUATIONS, Evaluated, FinalEvaluation, State
-from upright.runs.writer import RunWriter, SeedWriter
+from upright.runs.folder import (
+    EPISODES,
+    EVALUATIONS,
+    Evaluated,
+    FinalEvaluation,
+    State,
+    way_out,
+)
+from upright.runs.seed_writer import SeedWriter
+from upright.runs.writer import RunWriter
 from upright.training.config import ROW_STEPS, Config
 
 _RETURNS = 20  # of the latest episodes, for a display
+# That an evaluation may take before anything was learned: it tells little, and a task without an
+# end would look dead. Not a share of the budget, which may grow: a resume changes nothing before.
+_UNLEARNED_STEPS = 200
 
 
 class SeedRun:
@@ -40,7 +52,9 @@ class SeedRun:
         self.returns: deque[float] = deque(maxlen=_RETURNS)
         self.kept: Policy | None = None  # best by evaluation, of equal ones the latest
         self.last: Policy | None = None  # latest one evaluated
+        self.judged: list[FinalEvaluation] = []  # nominal physics, randomised ones
         self.error: str | None = None  # why it failed
+        self._tried = False  # to evaluate before anything was learned
         self._saved = False  # the newest checkpoint is of this moment
         self._finalised = False
         agent = config.agent
@@ -57,24 +71,28 @@ class SeedRun:
         """From the beginning."""
         self.writer.begin(self._columns)
 
-    def read_checkpoint(self, template: Any) -> tuple[Checkpoint | None, list[str]]:
+    def read_checkpoint(self, runner: Runner) -> tuple[Checkpoint | None, list[str]]:
         """The newest usable one, None if it had none, and what is wrong with newer ones.
 
         Nothing is changed. Raises UprightError if all are damaged, or of something else.
         """
         found, complaints = checkpoint.newest(
-            self.writer.path / "checkpoints", template, self._check
+            self.writer.path / "checkpoints",
+            runner.template(),
+            self._check,
+            partial(self._check_state, runner),
         )
         if found:
-            self.writer.check_sizes(found.counters.sizes)
+            self.writer.check(found.counters.tables)
         elif self.writer.policy_path("kept").exists():
-            raise UprightError(f"{self.writer.path}: has no checkpoint to go on from")
+            place = self.writer.path
+            raise UprightError(f"{place}: has no checkpoint to go on from; {way_out(place)}")
         return found, complaints
 
     def restore(self, found: Checkpoint) -> None:
         """As it was at the checkpoint."""
         counters = found.counters
-        self.writer.rewind(counters.sizes)
+        self.writer.rewind(counters.tables)
         # Whoever failed tries again.
         self.state = "diverged" if counters.diverged else "running"
         self.steps, self.episodes = counters.steps, counters.episodes
@@ -83,8 +101,9 @@ class SeedRun:
         self.kept, self.last = found.kept, found.last
         self._unwritten = [found.unwritten]
         self._saved = True
-        if self.kept:
-            self.writer.save_policy("kept", self.kept)
+        self.writer.put_policy("kept", self.kept)
+        self.writer.put_policy("last", self.last)
+        checkpoint.prune(self.writer.path / "checkpoints", self.steps, self._is_regular)
 
     def next_segment(self, cancelled: bool) -> Segment | None:
         """What to do next; None: nothing, it has ended. `cancelled`: it shall end now."""
@@ -97,7 +116,7 @@ class SeedRun:
             self._write_rows()
             self._finalised = True
             if self.state == "running" and self._evaluated_at != self.steps:
-                return Segment(0, evaluate=True)  # asked once: Ctrl-C may cut it
+                return self._evaluation()  # asked once: Ctrl-C may cut it
         self._end()
         return None
 
@@ -120,24 +139,23 @@ class SeedRun:
             self.state = "diverged"
         elif result.policy and result.returns is not None:
             self._write_rows()
+            # It is no reason for another checkpoint: going on, it is made again.
             self._on_evaluation(result.policy, result.returns)
-            self._saved = False
         elif self.steps == self._next_row() and not self._is_evaluation(self.steps):
             self._write_rows()
         if result.state is not None:
             self._save_checkpoint(result.state)
 
-    def save(
-        self, final: FinalEvaluation | None, randomised: FinalEvaluation | None = None
-    ) -> None:
+    def save(self) -> None:
         """Writes seed.json."""
+        nominal, randomised = (*self.judged, None, None)[:2]
         self.writer.save_info(
             state=self.state,
             steps=self.steps,
             episodes=self.episodes,
             kept=Evaluated.of(self.kept) if self.kept else None,
             last=Evaluated.of(self.last) if self.last else None,
-            final_evaluation=final,
+            final_evaluation=nominal,
             randomised_evaluation=randomised,
             error=self.error,
         )
@@ -165,9 +183,9 @@ class SeedRun:
         """On to the next row, checkpoint or end; None where the budget is used up."""
         if self.state != "running":
             return None
-        if self.last is None:
+        if self.steps == 0 and self.last is None and not self._tried:
             # The first checkpoint is there before anything that a resume would have to take back.
-            return Segment(0, evaluate=True) if self._saved or self.steps else Segment(0, save=True)
+            return self._evaluation() if self._saved else Segment(0, save=True)
         row, budget = self._next_row(), self.config.whole_ticks(self.config.steps or NO_LIMIT)
         every = self.config.checkpoint_every
         due = self.config.whole_ticks((self.steps // every + 1) * every)
@@ -183,6 +201,13 @@ class SeedRun:
             save=self._is_checkpoint(end),
         )
 
+    def _evaluation(self) -> Segment:
+        """At this step."""
+        if self.steps:
+            return Segment(0, evaluate=True)
+        self._tried = True
+        return Segment(0, evaluate=True, evaluation_steps=_UNLEARNED_STEPS)
+
     def _next_row(self) -> int:
         every = (ROW_STEPS, self.config.evaluate_every)
         return min(self.config.whole_ticks((self.written // steps + 1) * steps) for steps in every)
@@ -191,8 +216,11 @@ class SeedRun:
         return step % self.config.evaluate_every < self.config.agent.environments
 
     def _is_checkpoint(self, step: int) -> bool:
-        due = step % self.config.checkpoint_every < self.config.agent.environments
-        return due or step >= (self.config.steps or NO_LIMIT)
+        return self._is_regular(step) or step >= (self.config.steps or NO_LIMIT)
+
+    def _is_regular(self, step: int) -> bool:
+        """Whether a checkpoint is due, whatever the budget is."""
+        return step % self.config.checkpoint_every < self.config.agent.environments
 
     def _on_evaluation(self, policy: Policy, returns: NDArray[np.floating[Any]]) -> None:
         """Keeps the policy if none was better."""
@@ -209,7 +237,7 @@ class SeedRun:
         kept = evaluated.mean_return >= before
         if kept:
             self.kept = self.last
-            self.writer.save_policy("kept", self.kept)
+            self.writer.put_policy("kept", self.kept)
             self.run.offer_best(self.kept)
         numbers = (evaluated.mean_return, evaluated.min_return, evaluated.max_return)
         row = (self.steps, self.episodes, *map(_shortest, numbers), int(kept))
@@ -239,7 +267,7 @@ class SeedRun:
         counters = Counters(
             seed=self.seed,
             settings=self.config.settings(),
-            sizes=self.writer.sizes(self._columns),
+            tables=self.writer.seals(),
             diverged=self.state == "diverged",
             steps=self.steps,
             episodes=self.episodes,
@@ -250,6 +278,7 @@ class SeedRun:
         checkpoint.save(
             self.writer.path / "checkpoints",
             Checkpoint(counters, state, unwritten, self.kept, self.last),
+            self._is_regular,
         )
         self._saved = True
 
@@ -257,12 +286,38 @@ class SeedRun:
         """Raises UprightError unless the checkpoint is of this seed, with these settings."""
         if counters.seed != self.seed:
             raise UprightError(f"{self.writer.path}: holds seed {counters.seed}; was it renamed?")
-        before = self.config.with_settings(counters.settings)
+        if counters.tables.keys() != self._columns.keys():
+            raise UprightError(f"{self.writer.path}: its checkpoint is of other tables")
+        budget = self.config.whole_ticks(self.config.steps or NO_LIMIT)
+        if counters.steps > budget:
+            raise UprightError(
+                f"{self.run.path / 'run.json'}: steps is {self.config.steps}, and seed {self.seed}"
+                f" has done {counters.steps}; was run.json edited?"
+            )
+        try:
+            before = self.config.with_settings(counters.settings)
+        except UprightError as error:
+            raise UprightError(f"{self.writer.path}: its checkpoint has {error}") from None
         if differences := self.config.differences(before):
             raise UprightError(
                 f"{self.run.path / 'run.json'}: {'; '.join(differences)} in the checkpoint of seed"
                 f" {self.seed}; was run.json edited?"
             )
+
+    def _check_state(self, runner: Runner, found: Checkpoint) -> None:
+        """Raises ValueError or UprightError unless all in a checkpoint goes together."""
+        counters, rows = found.counters, found.unwritten
+        ticks = (counters.steps - counters.written) // self.config.agent.environments
+        if rows.dtype != np.float32 or rows.shape != (ticks, self._no_rows.shape[1]):
+            raise ValueError("what is not written yet")
+        counted = int(found.state.steps), int(found.state.episodes)
+        if counted != (counters.steps, counters.episodes):
+            raise ValueError("counted otherwise")
+        for policy in filter(None, (found.kept, found.last)):
+            Evaluated.of(policy)
+            if policy.spec != runner.spec:
+                raise ValueError("a policy of another task")
+        runner.check(found.state)
 
     def _end(self) -> None:
         """It goes no further."""
@@ -270,7 +325,8 @@ class SeedRun:
             done = self.fraction == 1 and self._evaluated_at == self.steps
             self.state = "finished" if done else "interrupted"
         if self.last:
-            self.writer.save_policy("last", self.last)
+            self.writer.put_policy("last", self.last)
+        checkpoint.prune(self.writer.path / "checkpoints", self.steps, self._is_regular)
 
 
 def _with_provenance(policy: Policy, config: Config, seed: int, evaluated: Evaluated) -> Policy:

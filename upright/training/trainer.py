@@ -1,16 +1,15 @@
 """Many seeds under way: the loop of a training, and the evaluation after it."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import jax
 
-from upright.errors import UprightError, UprightWarning
-from upright.evaluation.episodes import Stopped, evaluate
-from upright.runners.runner import Runner, SeedGroup, Segment
+from upright.errors import UprightWarning
+from upright.runners.runner import Runner, SeedGroup, Segment, SegmentResult, judge_all
 from upright.runs import provenance
 from upright.runs.folder import FinalEvaluation, Stint, name_seeds
 from upright.runs.writer import RunWriter
@@ -19,9 +18,6 @@ from upright.training.interrupt import Interrupt
 from upright.training.pool import Pool
 from upright.training.progress import Progress, Status, Watch
 from upright.training.seed_run import SeedRun
-
-FINAL_EPISODES = 100  # of each kept policy, in Gymnasium, after the training
-FINAL_SEED = 2026  # apart from the start states by which training keeps its best
 
 
 class Trainer:
@@ -53,9 +49,7 @@ class Trainer:
             if seed.state != "running":
                 seed.next_segment(cancelled=True)  # it had diverged: all that is left is its end
         going = tuple(seed for seed, run in self.seeds.items() if run.state == "running")
-        groups = (
-            self.runner.start(going, states, self.progress.add, self.cancelled) if going else []
-        )
+        groups = self.runner.start(going, states, self.progress) if going else []
         compile_seconds = (datetime.now(UTC) - began).total_seconds()
         with Pool(groups, self.runner.inline) as pool:
             self.note_irreproducible(groups)
@@ -65,11 +59,11 @@ class Trainer:
                 with self.progress.counting(result.log.ended.size):
                     seed.count(result.log)
                 seed.on_result(result)
-                self.progress.add(0)
+                self.progress.stepped(0)
             self.progress.stop()
-        self.end_stint(compile_seconds)
-        self.run.refresh_best()
-        self.final_evaluation()
+            self.end_stint(compile_seconds)
+            self.run.refresh_best()
+            self.judge(pool, self.seeds.keys() - going)
 
     def cancelled(self) -> bool:
         """Ctrl-C was heard."""
@@ -79,37 +73,36 @@ class Trainer:
         """What a seed does next; None: it has ended."""
         return self.seeds[seed].next_segment(self.cancelled())
 
-    def final_evaluation(self) -> None:
-        """Greedy episodes of every kept policy in Gymnasium, until interrupted; the seeds' ends."""
-        for done, seed in enumerate(self.seeds.values()):
-            fraction = done / len(self.seeds)
+    def judge(self, pool: Pool, alone: Iterable[int]) -> None:
+        """The final evaluation of every kept policy, until interrupted; the seeds' ends.
 
-            def stop(fraction: float = fraction) -> bool:
-                self.progress.evaluating(fraction)
-                return self.cancelled()
+        `alone`: seeds that are in no group.
+        """
+        left = {seed: Segment(0, judge=run.kept) for seed, run in self.seeds.items() if run.kept}
+        per_policy = self.config.final_episodes * (2 if self.config.randomise else 1)
+        self.progress.start_judging(len(left) * per_policy)
 
-            final: list[FinalEvaluation] = []
-            physics = (False, True) if self.config.randomise else (False,)  # nominal, randomised
-            try:
-                if seed.kept and not self.cancelled():
-                    for randomised in physics:
-                        evaluation = evaluate(
-                            seed.kept,
-                            task=self.config.task,
-                            episodes=FINAL_EPISODES,
-                            seed=FINAL_SEED,
-                            randomised=randomised,
-                            stop=stop,
-                        )
-                        final.append(FinalEvaluation(**evaluation.summary()))
-            except Stopped:
-                pass
-            except UprightError as error:
-                seed.state, seed.error = "failed", f"in the final evaluation, {error}"
-            complete = len(final) == len(physics)
-            if seed.kept and not complete and seed.state in ("finished", "diverged"):
-                seed.state = "interrupted"
-            seed.save(*final or [None])
+        def next_judgement(seed: int) -> Segment | None:
+            return None if self.cancelled() else left.pop(seed, None)
+
+        for result in pool.run(next_judgement):
+            self.end(result)
+        for seed in alone:
+            if segment := next_judgement(seed):
+                judge = self.runner.judge
+                self.end(*judge_all(judge, {seed: segment}, None, self.progress))
+        for run in self.seeds.values():
+            if run.kept and run.state in ("finished", "diverged") and not run.judged:
+                run.state = "interrupted"
+            run.save()
+
+    def end(self, result: SegmentResult) -> None:
+        """What the final evaluation of a seed has shown."""
+        run = self.seeds[result.seed]
+        run.judged = [FinalEvaluation(**judged.summary()) for judged in result.judged]
+        if result.error:
+            run.state, run.error = "failed", result.error
+        run.save()
 
     def begin_stint(self) -> None:
         """Who trains these seeds from here on, on what."""
@@ -118,13 +111,7 @@ class Trainer:
         for seed in self.seeds.values():
             stint = Stint(started, provenance.command(), platform, at_step=seed.steps)
             stints = (*seed.writer.info.stints, stint)
-            seed.writer.save_info(
-                state="running",
-                error=None,
-                stints=stints,
-                final_evaluation=None,
-                randomised_evaluation=None,
-            )
+            seed.writer.save_info(stints=stints)
 
     def end_stint(self, compile_seconds: float) -> None:
         """How much was done in which time; in seed.json from its next writing on."""

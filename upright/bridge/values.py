@@ -1,0 +1,159 @@
+"""What environments give, as what agents take: each value is checked, and said what is wrong with.
+
+The reasons are those of real environments: rewards that are arrays, text or None, observations of
+another shape than their space says, Gym's old API.
+"""
+
+import math
+import numbers
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upright import masks
+from upright.errors import UprightError, one_line
+from upright.parameters import LARGEST
+
+_FEW = 64  # numbers whose sum is computed sooner than NumPy begins
+_LONGEST = 60  # characters of a value in a message
+_OLD = "that is Gym's old API; Gymnasium's is needed, shimmy's GymV21CompatibilityV0 converts"
+
+
+class EnvironmentFailedError(UprightError):
+    """An environment raised an error, or gave what it may not; the message says in which call."""
+
+    def __init__(self, call: str, what: str):
+        super().__init__(f"the environment's {what}")
+        self.call = call  # make, reset, step, render
+
+
+def raised(call: str, error: BaseException) -> EnvironmentFailedError:
+    """What an environment's own code raised."""
+    text = one_line(error)
+    if isinstance(error, ValueError) and "values to unpack (expected 5, got 4" in text:
+        return EnvironmentFailedError(call, f"step gives 4 values, not 5: {_OLD}")
+    if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in text:
+        return EnvironmentFailedError(call, f"reset takes no seed: {_OLD}")
+    aside = threading.current_thread() is not threading.main_thread()
+    minds = aside and any(word in text.lower() for word in ("thread", "event loop"))
+    hint = "; if it needs the main thread: one seed, with --environments one" if minds else ""
+    name = type(error).__name__
+    what = name if text == name else f"{name}: {text}"
+    return EnvironmentFailedError(call, f"{call} raised {what}{hint}")
+
+
+def reset_answer(answer: Any) -> tuple[Any, dict[str, Any]]:
+    """Observation and info of a reset."""
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict):
+        return answer
+    if isinstance(answer, np.ndarray | list):
+        raise EnvironmentFailedError("reset", f"reset gives an observation alone: {_OLD}")
+    what = f"reset gives {_named(answer)}; it must give an observation and a dict"
+    raise EnvironmentFailedError("reset", what)
+
+
+def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    """Observation, reward, terminated, truncated and info of a step."""
+    if isinstance(answer, tuple) and len(answer) == 5:
+        return answer
+    if isinstance(answer, tuple) and len(answer) == 4:
+        raise EnvironmentFailedError("step", f"step gives 4 values, not 5: {_OLD}")
+    what = f"step gives {_named(answer)}; it must give observation, reward, terminated, truncated"
+    raise EnvironmentFailedError("step", f"{what}, info")
+
+
+def observation(call: str, value: Any, size: int) -> NDArray[np.float32]:
+    """A vector of finite numbers, always a new one: environments may use theirs again."""
+    try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers")
+        with np.errstate(over="ignore"):
+            flat = np.array(value, np.float32).ravel()
+    except (TypeError, ValueError, OverflowError) as error:
+        what = f"observation is {_named(value)}, no array of numbers ({one_line(error)})"
+        raise EnvironmentFailedError(call, what) from None
+    if len(flat) != size:
+        shape = np.shape(value)
+        what = f"observation has shape {shape}, {len(flat)} numbers; its space has {size}"
+        raise EnvironmentFailedError(call, what)
+    if not _is_finite(flat):
+        what = f"observation {_short(value)} is not finite in single precision"
+        raise EnvironmentFailedError(call, what)
+    return flat
+
+
+def reward(value: Any) -> float:
+    """A finite number; an array of one is one."""
+    if type(value) is float and -LARGEST <= value <= LARGEST:
+        return value
+    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    if not hasattr(type(number), "__float__") or np.iscomplexobj(number):
+        raise EnvironmentFailedError("step", f"reward is {_named(value)}; it must be a number")
+    try:
+        number = float(number)
+    except (TypeError, ValueError, OverflowError) as error:
+        what = f"reward is {_named(value)}; it must be a number ({one_line(error)})"
+        raise EnvironmentFailedError("step", what) from None
+    if not -LARGEST <= number <= LARGEST:  # as NaN is not
+        what = f"reward {_short(value)} is not finite in single precision"
+        raise EnvironmentFailedError("step", what)
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """`terminated` or `truncated`: many environments give NumPy's booleans, or 0 and 1."""
+    if value is True or value is False:
+        return value
+    one = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    if isinstance(one, numbers.Integral):
+        return bool(one)
+    raise EnvironmentFailedError("step", f"{name} is {_named(value)}; it must be True or False")
+
+
+def mask(call: str, value: Any, count: int, expected: bool) -> NDArray[np.bool_]:
+    """Which of so many actions are allowed; `expected`: the first reset had a mask, too."""
+    if (value is not None) != expected:
+        here, first = ("none", "had one") if expected else ("one", "had none")
+        what = f"{call} gives {here} of action_mask, and the first reset {first}"
+        raise EnvironmentFailedError(call, f"{what}; give it in reset and in each step")
+    try:
+        return masks.checked(value, (count,))
+    except UprightError as error:
+        raise EnvironmentFailedError(call, str(error)) from None
+
+
+def picture(value: Any) -> NDArray[np.uint8]:
+    """A frame [height, width, 3]; a fourth channel, opacity, is left out."""
+    if not isinstance(value, np.ndarray):
+        what = f"render gives {_named(value)}; it must give an array of one frame"
+        raise EnvironmentFailedError("render", what)
+    if value.ndim != 3 or value.shape[2] not in (3, 4) or not value.size:
+        what = f"render gives an array of shape {value.shape}; it must be (height, width, 3)"
+        raise EnvironmentFailedError("render", what)
+    if value.dtype != np.uint8:
+        what = f"render gives numbers of type {value.dtype}; they must be uint8, from 0 to 255"
+        raise EnvironmentFailedError("render", what)
+    return value[..., :3]
+
+
+def _is_finite(flat: NDArray[np.float32]) -> bool:
+    if len(flat) < _FEW:
+        return math.isfinite(sum(flat.tolist()))
+    return bool(np.isfinite(flat).all())
+
+
+def _named(value: Any) -> str:
+    """A value with its type; None and short text speak for themselves."""
+    if value is None:
+        return "None"
+    return f"{_short(value)} ({type(value).__name__})"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = " ".join((str if isinstance(value, np.ndarray) else repr)(value).split())
+    except Exception:  # somebody else's repr, or a number with more digits than Python prints
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
