@@ -27,8 +27,11 @@ import numpy as np
 import tyro
 
 from upright import cli
+from upright.files import is_unfinished
 from upright.runners import jit
+from upright.training.progress import Status
 
+PHASES = typing.get_args(typing.get_type_hints(Status)["phase"])  # how a line of progress begins
 TRAINS = ("train", "doctor", "resume")
 NUMBERS = ["0", "1", "2", "7", "-1", "1e4", "2.5", "nan", "inf", "-inf", "", "x", "0x10", "1_000"]
 NUMBERS += [str(2**31), str(2**32), str(2**63), "9" * 40, "1e-320", "1e400", "٣", "1,2", " 3"]
@@ -158,9 +161,7 @@ def call(line):
 def complaint(status, output, errors):
     """What is bad about the end of a command, or None."""
     lines = [
-        line
-        for line in errors.splitlines()
-        if not line.startswith(("compiling", "training", "judging", "upright: warning: "))
+        line for line in errors.splitlines() if not line.startswith((*PHASES, "upright: warning: "))
     ]
     if status not in (0, 1, 2, 130):
         return f"status {status}: {lines[-1] if lines else ''}"
@@ -173,7 +174,7 @@ def complaint(status, output, errors):
     hidden = [c for c in output + errors if not c.isprintable() and c != "\n"]
     if hidden:
         return f"raw control characters {hidden[:5]}"
-    if left := [path for path in Path().rglob("*") if path.name.endswith((".tmp", ".part"))]:
+    if left := [path for path in Path().rglob(".*") if is_unfinished(path)]:
         return f"half written: {left}"
     return None
 
@@ -211,7 +212,8 @@ def main():
         os.chdir("/")
     print(f"tried {len(chosen)}, bad {len(bad)}")
     if result:
-        result.write_text(json.dumps({"tried": len(chosen), "bad": bad}, indent=2) + "\n")
+        ends = {"seed": options.seed, "tried": len(chosen), "bad": bad}
+        result.write_text(json.dumps(ends, indent=2) + "\n")
     sys.exit(1 if bad else 0)
 
 

@@ -42,7 +42,7 @@ def draw_agent(chance):
         learning_rate_end=chance.choice((0.0, 1e-4)),
         learning_rate_decay_steps=chance.choice((0, 100)),
         batch_size=chance.choice((1, 2, 3, 8, 32, 64)),
-        replay_size=chance.choice((60, 200, 10_000)),
+        replay_size=chance.choice((64, 200, 10_000)),
         learning_starts=chance.randint(0, 60),
         gradient_steps=chance.choice((1, 1, 2, 3, 5)),
         environments=chance.choice((1, 1, 2, 3)),

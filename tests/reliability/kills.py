@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     keep_programs()
-    tried, bad = 0, []
+    tried, bad = Counter(dict.fromkeys(MISCHIEFS, 0)), []
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         wanted = [s for s in scenarios() if asked.only.startswith(s.name) or not asked.only]
         rounds = [Round(scenario, Path(folder) / scenario.name) for scenario in wanted]
@@ -231,15 +232,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(", ".join(f"{each.scenario.name}: {each.calls} calls" for each in rounds))
         for each, mischief, at in attempts:
             wrong, name = each.attempt(mischief, at), f"{each.scenario.name}/{mischief}/{at}"
-            tried += 1
+            tried[mischief] += 1
             if wrong:
                 bad.append({"repeat": f"--only {name}", "wrong": wrong})
                 print(f"--only {name}: {wrong}", flush=True)
-            if tried % 100 == 0:
-                print(f"{tried} of {len(attempts)}", flush=True)
-    print(f"tried {tried}, bad {len(bad)}")
+            if tried.total() % 100 == 0:
+                print(f"{tried.total()} of {len(attempts)}", flush=True)
+    print(", ".join(f"{mischief}: {count}" for mischief, count in tried.items()))
+    print(f"tried {tried.total()}, bad {len(bad)}")
     if asked.out:
-        asked.out.write_text(json.dumps({"tried": tried, "bad": bad}, indent=2))
+        ends = {"seed": asked.seed, "tried": tried.total(), "bad": bad, "mischiefs": tried}
+        asked.out.write_text(json.dumps(ends, indent=2) + "\n")
     return int(bool(bad))
 
 

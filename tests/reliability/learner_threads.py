@@ -100,7 +100,12 @@ def main(arguments=None):
     print(f"act [us]: {micro}; {len(times)} cycles, learned {calls['learn']} times")
     print(f"tried {len(times)}, bad {len(complaints)}")
     if options.out:
-        result = {"tried": len(times), "bad": complaints, "act_us": micro} | calls
+        result = {
+            "seed": options.seed,
+            "tried": len(times),
+            "bad": complaints,
+            "act_us": micro,
+        } | calls
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     return bool(complaints)
 
