@@ -168,7 +168,10 @@ def bad_inputs():
         (["train", "Walker"], "unknown task 'Walker'; `upright tasks` lists what is there"),
         (["train"], "upright: TASK is missing"),
         (["train", "A-v0", "B-v0"], "'B-v0' is one value too many"),
-        (["train", "CartPole-v1", "--preset", "artcle"], "unknown preset 'artcle'; did you mean article"),
+        (
+            ["train", "CartPole-v1", "--preset", "artcle"],
+            "unknown preset 'artcle'; did you mean article",
+        ),
         (["train", "CartPole-v1", "--seeds", "some"], "seeds 'some'"),
         (["train", "CartPole-v1", "--seeds", "1,1"], "seed 1 is given more than once"),
         (["train", "CartPole-v1", "--steps", "0"], "steps is 0"),
