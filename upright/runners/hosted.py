@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from upright.evaluation.players import Observer
-from upright.runners.hosted_group import HostedGroup, HostedState, Hosting
+from upright.runners.hosted_group import HostedGroup
 from upright.runners.hosted_programs import compile_programs
+from upright.runners.hosting import HostedState, Hosting
 from upright.runners.own_thread import OwnThread
 from upright.runners.runner import (
     SeedGroup,
