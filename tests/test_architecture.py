@@ -14,6 +14,7 @@ FOUNDATIONS = {
     "errors",
     "files",
     "finding",
+    "machine",
     "masks",
     "parameters",
     "plain",

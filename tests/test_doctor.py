@@ -15,9 +15,11 @@ from upright import diagnosis as module
 from upright.checks import speed, symmetry
 from upright.errors import UprightWarning
 from upright.runs import Run
-from upright.spec import Continuous
+from upright.spec import Channel, Choice, Continuous, Spec, Vector
 from upright.tasks.cartpole import CartPoleTask
 from upright.tasks.catalogue import NAMES, make_task
+from upright.training.config import plan
+from upright.training.runners import evaluation_steps
 
 TASK = "Cart-v0"
 CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0")
@@ -341,14 +343,29 @@ def test_a_failing_environment_is_a_finding(findings):
 
 
 def test_which_of_the_two_limits():
-    slow = speed.check(speed.Speed(100.0, 190.0, cores=2, compiled=False), 1e4, seeds=20)
+    slow = speed.check(speed.Speed(100.0, 190.0, cores=2, compiled=False), 1e4, 20, evaluated=0.0)
     assert slow[0].severity == "advice"
     assert "95% of the time" in slow[0].seen
     assert "profile step()" in slow[0].fix
-    fast = speed.check(speed.Speed(2e4, 4e3, cores=2, compiled=False), 1e4, seeds=20)
+    fast = speed.check(speed.Speed(2e4, 4e3, cores=2, compiled=False), 1e4, 20, evaluated=2e3)
     assert fast[0].severity == "fine"
     assert "learner 2,222" in fast[0].seen
-    assert "20 seeds take about 50 s" in fast[0].seen
+    assert "20 seeds take about 52 s, 2 s of it to evaluate policies" in fast[0].seen
+
+
+def test_the_time_to_evaluate_is_estimated(register):
+    register(Cart)
+    config = {"agent": TINY, "steps": 4000, "evaluate_every": 1000, "evaluation_episodes": 5}
+    hosted = plan(TASK, final_episodes=30, **config)
+    spec = Spec("Cart", Vector((Channel("x", "1"),)), Choice("a", "1", (0.0, 1.0)), 1.0, 50)
+    assert evaluation_steps(hosted, spec, 4000.0, length=20.0) == (4 * 5 + 30) * 20
+    assert evaluation_steps(hosted, spec, 4000.0, length=99.0) == (4 * 5 + 30) * 50
+    cut = plan(TASK, final_episodes=30, max_steps=10, **config)
+    assert evaluation_steps(cut, spec, 4000.0, length=99.0) == (4 * 5 + 30) * 10
+    compiled = plan("CartPole-v1", **config)
+    assert evaluation_steps(compiled, spec, 4000.0, length=20.0) == 100 * 20
+    drawn = plan("CartPole-v1", randomise={"half_length": (0.4, 0.6)}, **config)
+    assert evaluation_steps(drawn, spec, 4000.0, length=20.0) == 2 * 20, "all episodes in one call"
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", TASK])

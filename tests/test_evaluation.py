@@ -124,8 +124,8 @@ def test_a_compiled_episode_without_an_end_is_cut_too():
             return Spec("endless", channels, Choice("choice", "1", (0.0, 1.0)), 1.0, None)
 
     keys = jax.random.split(jax.random.key(0), 2)
-    returns = native.returns(Endless(length=2**30), lambda x: jnp.zeros(len(x), jnp.int32), keys)
-    assert returns.tolist() == [MOST_STEPS] * 2
+    played = native.play(Endless(length=2**30), lambda x: jnp.zeros(len(x), jnp.int32), keys)
+    assert [column.tolist() for column in played] == [[MOST_STEPS] * 2] * 2
 
 
 @pytest.mark.parametrize("randomised", [False, True])

@@ -1,12 +1,14 @@
 """Gymnasium's environments, as agents and policies see them."""
 
 import gymnasium as gym
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from upright.bridge.flat import Flat, SpacesError, make_env
 from upright.bridge.spec import read_spec
+from upright.bridge.values import EnvironmentFailedError
 from upright.errors import UprightError
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
 from upright.tasks.catalogue import make_task
@@ -26,6 +28,33 @@ class Boxed(gym.Env):
     def step(self, action):
         assert action in self.action_space
         return np.append(np.ravel(action), 1.0).astype(np.float32), 0.0, False, False, {}
+
+
+class Gives(Boxed):
+    """Gives what it is told to."""
+
+    def __init__(self, observation=(0, 0, 0, 0, 0), reward=0.0, terminated=False):
+        super().__init__(Discrete(2))
+        self.given = observation, reward, terminated
+
+    def step(self, action):
+        return *self.given, False, {}
+
+
+class Tensor:
+    """One number, in an array that NumPy may not see, as PyTorch's that keep gradients."""
+
+    def __array__(self, *arguments, **options):
+        raise RuntimeError("detach it first")
+
+    def item(self):
+        return 1.0
+
+
+ONES = [
+    *(1, True, np.float32(1), np.float64(1), np.ones((1, 1)), np.array(1.0, object)),
+    *(jnp.ones(1), jnp.ones((), int), Tensor()),
+]
 
 
 @pytest.fixture
@@ -100,3 +129,50 @@ def test_an_environments_own_spec_must_have_the_kind_of_its_action(boxed):
     env.unwrapped.upright_spec = own
     with pytest.raises(UprightError, match="the action of its upright_spec is a Choice, and its"):
         read_spec(env, "Boxed-v0")
+
+
+@pytest.mark.parametrize("one", ONES, ids=repr)
+def test_a_reward_is_one_number_whoever_made_its_array(one):
+    reward = make_env(lambda: Gives(reward=one)).step(0)[1]
+    assert (reward, type(reward)) == (1.0, float)
+
+
+def test_a_flag_is_one_truth_value_whoever_made_its_array():
+    for one in (True, np.bool_(True), np.ones(1, bool), 1, jnp.array(True), jnp.ones(1, int)):
+        assert make_env(lambda one=one: Gives(terminated=one)).step(0)[2] is True
+
+
+NO_NUMBERS = {
+    "text": ["1"] * 5,
+    "None": [None, 1, 1, 1, 1],
+    "complex": [1j] * 5,
+    "of different lengths": [[1], [1, 2], 3, 4, 5],
+    "large": [10**5000] * 5,
+}
+
+
+@pytest.mark.parametrize("what", NO_NUMBERS)
+def test_an_observation_that_is_no_numbers_is_said(what):
+    env = make_env(lambda: Gives(observation=NO_NUMBERS[what]))
+    with pytest.raises(EnvironmentFailedError, match=r"^the .*observation is .*must be numbers$"):
+        env.step(0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"observation": [1e39, 0, 0, 0, 0]}, "observation is not finite in single precision"),
+        ({"reward": "1.0"}, "reward is '1.0'; it must be numbers"),
+        ({"reward": None}, "reward is None; it must be numbers"),
+        ({"reward": [1.0]}, r"reward is \[1.0\] \(list\); it must be one number"),
+        ({"reward": jnp.ones(2)}, r"reward is \[1.0, 1.0\] .*; it must be one number"),
+        ({"reward": np.timedelta64(1, "ns")}, "reward is 1 of dtype timedelta64.*be numbers"),
+        ({"reward": 10**5000}, "reward is a number of more than 40 digits; it must be numbers"),
+        ({"reward": np.nan}, "reward is not finite in single precision: nan"),
+        ({"terminated": "no"}, "terminated is 'no'.*; it must be True or False"),
+        ({"terminated": jnp.ones(2, bool)}, "terminated is .*; it must be True or False"),
+    ],
+)
+def test_a_step_that_gives_something_else_is_said(given, said):
+    with pytest.raises(EnvironmentFailedError, match=said):
+        make_env(lambda: Gives(**given)).step(0)

@@ -66,7 +66,7 @@ def test_a_shared_simulator(examined):
     findings, timed = examined(Shared)
     found = findings["two at a time"]
     assert (found.severity, "not independent" in found.seen) == ("problem", True)
-    assert "--environments one" in found.fix
+    assert 'environments="one"' in found.fix
     assert findings["determinism"].severity == "fine"
     assert not timed, "with several of them it would mean nothing"
 
@@ -87,7 +87,7 @@ def test_only_one_at_a_time_is_examined_one_after_the_other(examined):
     findings, timed = examined(Single)
     assert [f.check for f in findings.values() if f.severity == "problem"] == ["two at a time"]
     assert "the port is in use" in findings["two at a time"].seen
-    assert findings["two at a time"].fix == "train one seed with --environments one"
+    assert findings["two at a time"].fix == 'train one seed with environments="one"'
     assert (timed, alive) == (False, [])
 
 
@@ -130,7 +130,7 @@ def test_a_task_of_the_main_thread_alone(examined):
     findings, timed = examined(InMainThread)
     found = findings["threads"]
     assert (found.severity, "RuntimeError: not here" in found.seen) == ("problem", True)
-    assert "--environments one" in found.fix
+    assert 'environments="one"' in found.fix
     assert not timed
 
 

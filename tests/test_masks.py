@@ -280,8 +280,8 @@ def test_masks_that_come_late_or_fail_are_said(register):
             raise OSError("no connection")
 
     for make, said in (
-        (Late, "step gives one of action_mask, and the first reset had none"),
-        (Never, "step gives none of action_mask, and the first reset had one"),
+        (Late, "step gives an action_mask, and the first reset gave none"),
+        (Never, "step gives no action_mask, and the first reset gave one"),
         (Fails, "reset raised OSError: no connection"),
     ):
         register(make)

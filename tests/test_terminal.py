@@ -1,6 +1,7 @@
 """What reaches the terminal: of any width, closed or full; whatever is in a stranger's names."""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -12,9 +13,13 @@ import warnings
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+import upright
 from upright import cli
+from upright.cli import console
 from upright.errors import visible
+from upright.runs import Run
 
 UPRIGHT = [sys.executable, "-m", "upright"]
 HOSTILE = "a\x1b[2Jb\nc\u202ed\udc80e\x07f\u2028g"
@@ -153,3 +158,17 @@ def test_variables_of_jax_that_do_not_fit_are_one_line(tmp_path):
         assert done.stderr.startswith("upright: JAX ")
         assert done.stderr.count("\n") == 1
         assert name in done.stderr
+
+
+def test_an_evaluation_shows_its_episodes_its_steps_and_the_time_left(run, monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(console, "_progress", terminal)
+    monkeypatch.setattr(console, "_BAR_SECONDS", 0.0)
+    policies = Run(run).policies().values()
+    with console.Evaluating(3 * len(policies)) as bar:
+        played = [upright.evaluate(p, episodes=3, observer=bar).lengths.sum() for p in policies]
+    last = [line for line in screen.getvalue().splitlines() if "episodes" in line][-1]
+    count = 3 * len(policies)
+    assert f"{count}/{count} episodes  {sum(played):,} steps" in last
+    assert "left" in last

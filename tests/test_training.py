@@ -193,13 +193,16 @@ def test_evaluations_come_from_the_same_start_states(tmp_path):
 
 def test_progress_goes_forward_to_the_end(tmp_path):
     seen = []
-    train(tmp_path / "run", watch=seen.append)
+    run = train(tmp_path / "run", watch=seen.append)
     assert seen[0].phase == "compiling"
     training = [status for status in seen if status.phase == "training"]
     assert training[-1].steps == 2 * 600
     fractions = [status.fraction for status in training]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+    played = len(run.table("evaluations")["seed"]) * run.info.config.evaluation_episodes
+    assert training[-1].evaluated_episodes == played
+    assert training[-1].evaluated_steps > 5 * played, "no pole falls at once"
     assert seen[-1].phase == "judging"
 
 

@@ -4,11 +4,11 @@ import difflib
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 
-from upright.errors import UprightError
+from upright.errors import UprightError, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,7 +103,9 @@ def check_kind(name: str, value: Any, kind: Any, wanted: str) -> None:
         raise UprightError(f"{name} is {shown(value)}; it must be {wanted}")
 
 
-def shown(value: object) -> str:
-    """A wrong value in a message: short, on one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]}..."
+def check_names(name: str, value: Any, wanted: str) -> None:
+    """Raises UprightError unless an argument is a mapping whose names are text."""
+    check_kind(name, value, Mapping, wanted)
+    for key in value:
+        if not isinstance(key, str):
+            raise UprightError(f"{name} has a name {shown(key)}; it must be {wanted}")

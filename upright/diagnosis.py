@@ -39,7 +39,7 @@ from upright.tasks.catalogue import Physics, Ranges, is_native
 from upright.tasks.task import check_time_limit
 from upright.training.config import ROW_STEPS, Config, plan
 from upright.training.pool import Pool
-from upright.training.runners import find_task, make_runner
+from upright.training.runners import evaluation_steps, find_task, make_runner
 
 RANDOM_STEPS = 2000
 _SPEED_SECONDS = 2.0  # that environments may take while the speed is measured
@@ -184,7 +184,9 @@ def _of_the_agent(played: Recording, spec: Spec, config: Config, timed: bool) ->
     reviewed = agent.review(budget, float(played.lengths.max()))
     findings += reviewed or [Finding("schedule", "fine", f"fits into {budget:,.0f} steps")]
     if timed:
-        findings += _timed(config, agent, RANDOM_STEPS / played.seconds, budget)
+        length = float(played.lengths.mean())
+        evaluated = evaluation_steps(config, spec, budget, length)
+        findings += _timed(config, agent, RANDOM_STEPS / played.seconds, budget, evaluated)
     return findings
 
 
@@ -222,8 +224,13 @@ def _of_the_task(played: Recording, spec: Spec, agent: Agent) -> list[Finding]:
     ]
 
 
-def _timed(config: Config, agent: Agent, environment: float, budget: float) -> list[Finding]:
-    """The real thing for a moment, with as many seeds. `environment`: steps per second alone."""
+def _timed(
+    config: Config, agent: Agent, environment: float, budget: float, evaluated: float
+) -> list[Finding]:
+    """The real thing for a moment, with as many seeds. `environment`: steps per second alone.
+
+    `budget` and `evaluated`: steps of each seed that it learns from, and is evaluated in.
+    """
     jit.prepare()
     compiled = config.runner == "compiled"
     # Each compiled seed is a piece of work of its own: more than there are cores tell no more.
@@ -238,7 +245,7 @@ def _timed(config: Config, agent: Agent, environment: float, budget: float) -> l
     except (_FailedError, UprightError, jax.errors.JaxRuntimeError) as error:
         return [_failed(error)]
     measured = speed.Speed(environment, rate, min(cores(), len(seeds)), compiled)
-    return speed.check(measured, budget, len(config.seeds))
+    return speed.check(measured, budget, len(config.seeds), evaluated)
 
 
 def _warm(agent: Any, steps: int) -> Agent:

@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to see."""
+"""The one exception that a user is meant to see, and how its message shows what is wrong."""
+
+from typing import Any
 
 INSTALL_RENDER = "in upright's folder: pip install '.[render]'"
 
@@ -36,6 +38,21 @@ def visible(text: object) -> str:
     shown = "".join(c if c.isprintable() else _escape(c) for c in full[:_LONGEST])
     more = len(full) - _LONGEST
     return f"{shown} ... ({more:,} characters more)" if more > 0 else shown
+
+
+def shown(value: object) -> str:
+    """A wrong value in a message: as Python writes it, on one line, cut where it is long.
+
+    Never an error, whatever the value does when it is written.
+    """
+    try:
+        if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write long ones
+            return "a number of more than 40 digits"
+        plain: Any = getattr(value, "tolist", lambda: value)()
+        text = " ".join(repr(plain).split())
+    except Exception:  # somebody else's code
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _escape(character: str) -> str:

@@ -4,13 +4,19 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 
 from upright.errors import UprightError
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a file cannot be used; Python has a ValueError for a null byte in its name."""
+    """Why a file cannot be used; of several that could not be copied, the first one.
+
+    Python has a ValueError for a null byte in a name.
+    """
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return str(error.args[0][0][2]).partition(": ")[0]
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
-from upright.parameters import shown
+from upright.errors import UprightError, shown
 from upright.spec import Spec
 
 

@@ -1,5 +1,6 @@
 """Fields of a frozen dataclass with bounds: parameters of plants and tasks, settings of agents."""
 
+import math
 from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -7,10 +8,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from upright.errors import UprightError
+from upright.errors import UprightError, shown
 
 LARGEST = float(np.finfo(np.float32).max)  # what tasks and agents compute with
 SMALLEST = float(np.finfo(np.float32).tiny)  # above 0 and of full precision
+
+_FEW = 64  # numbers whose sum is computed sooner than NumPy begins
 
 T = TypeVar("T", float, tuple[float, ...], tuple[float, float])
 
@@ -134,16 +137,26 @@ def in_single(values: Any, what: str) -> NDArray[np.float32]:
     found = None
     try:
         given = np.asarray(values)
-        if given.dtype.kind not in "USOcmM":  # NumPy would make numbers of text, NaN of None
+        if given.dtype == np.float32:
+            found = np.array(given)
+        elif given.dtype.kind not in "USOcmM":  # NumPy would make numbers of text, NaN of None
             with np.errstate(over="ignore"):
                 found = np.array(given, np.float32)
-    except (TypeError, ValueError, OverflowError):  # e.g. lists of different lengths
+    except Exception:  # lists of different lengths, or somebody else's array
         pass
     if found is None:
-        raise UprightError(f"{what} is {shown(values)}; it must be numbers")
-    if not np.isfinite(found).all():
+        dtype = getattr(values, "dtype", None)
+        kind = "" if dtype is None else f" of dtype {dtype}"
+        raise UprightError(f"{what} is {shown(values)}{kind}; it must be numbers")
+    if not _all_finite(found):
         raise UprightError(f"{what} is not finite in single precision: {shown(values)}")
     return found
+
+
+def _all_finite(numbers: NDArray[np.float32]) -> bool:
+    if numbers.size < _FEW:
+        return math.isfinite(sum(numbers.ravel().tolist()))
+    return bool(np.isfinite(numbers).all())
 
 
 def setting(
@@ -216,14 +229,6 @@ def _brief(number: int | float) -> str:
         return f"{number:g}"
     exponent = number.bit_length() - 1
     return f"2^{exponent}" if exponent > 20 and number == 2**exponent else str(number)
-
-
-def shown(value: Any) -> str:
-    """A value in a message: as Python writes it; cut where it is long."""
-    if isinstance(value, int) and abs(value) >= 10**40:
-        return "a number of more than 40 digits"
-    text = repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _count(kind: Any, name: str, present: object) -> int:

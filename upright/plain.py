@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from upright.parameters import is_finite, shown
+from upright.errors import shown
+from upright.parameters import is_finite
 
 T = TypeVar("T")
 _LARGEST = 2**63  # whole numbers are below it: a 64-bit integer holds them

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from upright.errors import UprightError
+from upright.errors import UprightError, shown
 
 _MOST_SEEDS = 100_000
 
@@ -15,7 +15,7 @@ def read_seeds(seeds: int | str | Iterable[Any]) -> tuple[int, ...]:
     """A number of them, text as on the command line, or the seeds themselves."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         return check_seeds(seeds)
-    return parse_seeds(str(seeds))
+    return parse_seeds(seeds if isinstance(seeds, str) else shown(seeds))
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -38,7 +38,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         raise UprightError(f"seeds {text!r}: {expected}") from None
     if count > _MOST_SEEDS:
-        raise UprightError(f"{count} seeds; at most {_MOST_SEEDS} fit into one run")
+        raise UprightError(f"{shown(count)} seeds; at most {_MOST_SEEDS} fit into one run")
     return check_seeds(seeds)
 
 
@@ -52,7 +52,7 @@ def check_seeds(seeds: Iterable[Any]) -> tuple[int, ...]:
         raise UprightError(f"more than {_MOST_SEEDS} seeds; at most {_MOST_SEEDS} fit into one run")
     for seed, count in Counter(checked).items():
         if not 0 <= seed < 2**32:
-            raise UprightError(f"seed {seed}; a seed must be at least 0 and below 2^32")
+            raise UprightError(f"seed {shown(seed)}; a seed must be at least 0 and below 2^32")
         if count > 1:
             raise UprightError(f"seed {seed} is given more than once")
     return checked
@@ -62,4 +62,4 @@ def _whole(seed: Any) -> int:
     try:
         return operator.index(seed)
     except TypeError:
-        raise UprightError(f"seed {seed!r} is not a whole number") from None
+        raise UprightError(f"seed {shown(seed)} is not a whole number") from None

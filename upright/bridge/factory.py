@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from upright.calling import is_from_command_line, shown
-from upright.errors import UprightError, one_line
+from upright.calling import is_from_command_line
+from upright.errors import UprightError, one_line, shown
 
 Env = gym.Env[Any, Any]
 Factory = Callable[..., Env]

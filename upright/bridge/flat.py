@@ -50,8 +50,8 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         self._given = given
         self._open = True
         self.action_mask: NDArray[np.bool_] | None = None
-        self._has_reset = False
-        self.masked = False  # the first reset had a mask, so each reset and step has
+        # The first reset had a mask, so each reset and step has. Who knows the task sets it before.
+        self.masked: bool | None = None
         discrete = isinstance(env.action_space, gym.spaces.Discrete)
         self._ask_mask = masks.method(wrappers.chain(env)) if discrete else None
         self._around_mask = wrappers.around_mask(env)
@@ -70,8 +70,8 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         except (Exception, SystemExit) as error:  # the environment's own code
             raise values.raised("reset", error) from error
         observation, info = values.reset_answer(answer)
-        if not self._has_reset:
-            self._has_reset, self.masked = True, self._told_mask("reset", info) is not None
+        if self.masked is None:
+            self.masked = self._told_mask("reset", info) is not None
         if self.masked and self._around_mask:
             what = f"action_mask is of the actions inside, and {self._around_mask} changes them"
             fix = "put a wrapper around it that gives the mask of its actions in the info"
@@ -138,7 +138,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
             return
         given = self._told_mask(call, info)
         if self.masked or given is not None:
-            self.action_mask = values.mask(call, given, self.action_size, self.masked)
+            self.action_mask = values.mask(call, given, self.action_size, bool(self.masked))
 
     def _theirs(self, action: Any) -> Any:
         if self._given is not None:

@@ -40,7 +40,7 @@ def read_spec(env: Flat, task: str) -> Spec:
         episode_steps=steps,
         solved_return=own.solved_return if same_return else seen.solved_return,
         mirror=None if changed else own.mirror,
-        masked=env.masked,
+        masked=bool(env.masked),
     )
     _check_own(env, spec, task)
     return spec
@@ -60,7 +60,7 @@ def _read_from_spaces(env: Flat, task: str, changed: frozenset[wrappers.Part]) -
         dt=None if "time" in changed else _sampling_time(env),
         episode_steps=env.spec.max_episode_steps if env.spec else None,
         solved_return=env.spec.reward_threshold if env.spec and solved else None,
-        masked=env.masked,
+        masked=bool(env.masked),
     )
 
 

@@ -4,7 +4,6 @@ The reasons are those of real environments: rewards that are arrays, text or Non
 another shape than their space says, Gym's old API.
 """
 
-import math
 import numbers
 import threading
 from typing import Any
@@ -13,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upright import masks
-from upright.errors import UprightError, one_line
-from upright.parameters import LARGEST
+from upright.calling import option
+from upright.errors import UprightError, one_line, shown
+from upright.parameters import LARGEST, in_single
 
-_FEW = 64  # numbers whose sum is computed sooner than NumPy begins
-_LONGEST = 60  # characters of a value in a message
 _OLD = "that is Gym's old API; Gymnasium's is needed, shimmy's GymV21CompatibilityV0 converts"
 
 
 class EnvironmentFailedError(UprightError):
     """An environment raised an error, or gave what it may not; the message says in which call."""
 
-    def __init__(self, call: str, what: str):
-        super().__init__(f"the environment's {what}")
+    def __init__(self, call: str, what: str, hint: str = ""):
+        self.what = f"the environment's {what}"
+        super().__init__(f"{self.what}; {hint}" if hint else self.what)
         self.call = call  # make, reset, step, render
 
 
@@ -38,10 +37,11 @@ def raised(call: str, error: BaseException) -> EnvironmentFailedError:
         return EnvironmentFailedError(call, f"reset takes no seed: {_OLD}")
     aside = threading.current_thread() is not threading.main_thread()
     minds = aside and any(word in text.lower() for word in ("thread", "event loop"))
-    hint = "; if it needs the main thread: one seed, with --environments one" if minds else ""
+    single = option("environments", "one")
+    hint = f"if it needs the main thread: one seed, with {single}" if minds else ""
     name = type(error).__name__
     what = name if text == name else f"{name}: {text}"
-    return EnvironmentFailedError(call, f"{call} raised {what}{hint}")
+    return EnvironmentFailedError(call, f"{call} raised {what}", hint)
 
 
 def reset_answer(answer: Any) -> tuple[Any, dict[str, Any]]:
@@ -66,57 +66,39 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
 
 def observation(call: str, value: Any, size: int) -> NDArray[np.float32]:
     """A vector of finite numbers, always a new one: environments may use theirs again."""
-    try:
-        if np.iscomplexobj(value):
-            raise TypeError("complex numbers")
-        with np.errstate(over="ignore"):
-            flat = np.array(value, np.float32).ravel()
-    except (TypeError, ValueError, OverflowError) as error:
-        what = f"observation is {_named(value)}, no array of numbers ({one_line(error)})"
-        raise EnvironmentFailedError(call, what) from None
+    flat = _numbers(call, value, "observation").ravel()
     if len(flat) != size:
         shape = np.shape(value)
         what = f"observation has shape {shape}, {len(flat)} numbers; its space has {size}"
-        raise EnvironmentFailedError(call, what)
-    if not _is_finite(flat):
-        what = f"observation {_short(value)} is not finite in single precision"
         raise EnvironmentFailedError(call, what)
     return flat
 
 
 def reward(value: Any) -> float:
     """A finite number; an array of one is one."""
-    if type(value) is float and -LARGEST <= value <= LARGEST:
-        return value
-    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
-    if not hasattr(type(number), "__float__") or np.iscomplexobj(number):
-        raise EnvironmentFailedError("step", f"reward is {_named(value)}; it must be a number")
-    try:
-        number = float(number)
-    except (TypeError, ValueError, OverflowError) as error:
-        what = f"reward is {_named(value)}; it must be a number ({one_line(error)})"
-        raise EnvironmentFailedError("step", what) from None
-    if not -LARGEST <= number <= LARGEST:  # as NaN is not
-        what = f"reward {_short(value)} is not finite in single precision"
-        raise EnvironmentFailedError("step", what)
-    return number
+    if isinstance(value, float) and -LARGEST <= value <= LARGEST:
+        return float(value)
+    one = _only(value)
+    if np.shape(_numbers("step", one, "reward")):
+        raise EnvironmentFailedError("step", f"reward is {_named(value)}; it must be one number")
+    return float(one)
 
 
 def flag(name: str, value: Any) -> bool:
     """`terminated` or `truncated`: many environments give NumPy's booleans, or 0 and 1."""
     if value is True or value is False:
         return value
-    one = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    one = _only(value)
     if isinstance(one, numbers.Integral):
         return bool(one)
     raise EnvironmentFailedError("step", f"{name} is {_named(value)}; it must be True or False")
 
 
 def mask(call: str, value: Any, count: int, expected: bool) -> NDArray[np.bool_]:
-    """Which of so many actions are allowed; `expected`: the first reset had a mask, too."""
+    """Which of so many actions are allowed; `expected`: the first reset gave a mask, too."""
     if (value is not None) != expected:
-        here, first = ("none", "had one") if expected else ("one", "had none")
-        what = f"{call} gives {here} of action_mask, and the first reset {first}"
+        here, first = ("no", "one") if expected else ("an", "none")
+        what = f"{call} gives {here} action_mask, and the first reset gave {first}"
         raise EnvironmentFailedError(call, f"{what}; give it in reset and in each step")
     try:
         return masks.checked(value, (count,))
@@ -138,22 +120,26 @@ def picture(value: Any) -> NDArray[np.uint8]:
     return value[..., :3]
 
 
-def _is_finite(flat: NDArray[np.float32]) -> bool:
-    if len(flat) < _FEW:
-        return math.isfinite(sum(flat.tolist()))
-    return bool(np.isfinite(flat).all())
+def _numbers(call: str, value: Any, what: str) -> NDArray[np.float32]:
+    """A copy, see `in_single`."""
+    try:
+        return in_single(value, what)
+    except UprightError as error:
+        raise EnvironmentFailedError(call, str(error)) from None
+
+
+def _only(value: Any) -> Any:
+    """The number in an array of one, be it NumPy's, JAX's or PyTorch's; else the value itself."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return value  # a number in it would be one of days, or of nanoseconds
+    try:
+        return value.item()
+    except Exception:  # it has none, or several
+        return value
 
 
 def _named(value: Any) -> str:
     """A value with its type; None and short text speak for themselves."""
     if value is None:
         return "None"
-    return f"{_short(value)} ({type(value).__name__})"
-
-
-def _short(value: Any) -> str:
-    try:
-        text = " ".join((str if isinstance(value, np.ndarray) else repr)(value).split())
-    except Exception:  # somebody else's repr, or a number with more digits than Python prints
-        return f"of type {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{shown(value)} ({type(value).__name__})"

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from upright import machine
 from upright.bridge.flat import Flat
+from upright.bridge.values import EnvironmentFailedError
+from upright.calling import option
 from upright.checks.determinism import Rows, difference, rows
 from upright.errors import UprightError, one_line
 from upright.finding import Finding
@@ -21,8 +24,6 @@ _STEPS = 50  # of an episode
 _PATIENCE = 120.0  # with another thread [s]
 _LONG = 60.0  # of making all instances of a training [s]
 _MUCH = 0.5  # of the machine's memory
-
-ONE = "train one seed with --environments one"
 
 Make = Callable[[], Flat]
 
@@ -77,12 +78,12 @@ def check_two(alone: list[Rows], together: Two) -> Finding:
     name = "two at a time"
     if not together.made:
         seen = f"a second environment cannot be made while one lives: {together.error}"
-        return Finding(name, "problem", seen, ONE)
+        return Finding(name, "problem", seen, one_alone())
     differs = together.error or difference(alone[:2], list(together.played))
     if differs:
         what = f"two environments stepped in turn are not independent: {differs}"
-        fix = f"keep all of the simulator's state in self, a client of its own for each; or {ONE}"
-        return Finding(name, "problem", what, fix)
+        fix = "keep all of the simulator's state in self, a client of its own for each"
+        return Finding(name, "problem", what, f"{fix}; or {one_alone()}")
     return Finding(name, "fine", "two environments stepped in turn do what each does alone")
 
 
@@ -120,7 +121,7 @@ def check_threads(elsewhere: str, handed: str) -> Finding:
     """What went wrong when all was done in another thread; and when only the steps were."""
     name = "threads"
     if elsewhere:
-        fix = f"{ONE}: all is then done in the main thread"
+        fix = f"{one_alone()}: all is then done in the main thread"
         return Finding(name, "problem", f"works in the main thread alone: {elsewhere}", fix)
     if handed:
         seen = f"belongs to the thread that made it, to which training keeps ({handed})"
@@ -135,11 +136,17 @@ def check_cost(cost: Cost, count: int) -> Finding:
     seen = f"one environment takes {_duration(cost.seconds)} and {_size(cost.memory)}"
     if count > 1:
         seen += f", {count} take {_duration(all_seconds)} and {_size(all_memory)}"
-    there = _machine()
+    there = machine.memory()
     if all_seconds > _LONG or (there and all_memory > _MUCH * there):
-        fix = "load once, for all of them, what is slow or large; or fewer --seeds at a time"
+        fewer = f"fewer {option('seeds')} at a time"
+        fix = f"load once, for all of them, what is slow or large; or {fewer}"
         return Finding(name, "advice", seen, fix)
     return Finding(name, "fine", seen)
+
+
+def one_alone() -> str:
+    """What to do with an environment that bears no other one."""
+    return f"train one seed with {option('environments', 'one')}"
 
 
 def _duration(seconds: float) -> str:
@@ -161,13 +168,8 @@ def _memory() -> int:
         return 0
 
 
-def _machine() -> int:
-    """Memory of this machine [bytes]; 0 where the system does not say."""
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def _text(error: BaseException) -> str:
+    if isinstance(error, EnvironmentFailedError):
+        return error.what
     text = one_line(error)
     return text if isinstance(error, UprightError) else f"{type(error).__name__}: {text}"

@@ -17,11 +17,18 @@ class Speed:
     compiled: bool  # environment and learner are one compiled loop
 
 
-def check(speed: Speed, steps: float, seeds: int) -> list[Finding]:
-    """`steps`: the budget of each seed."""
-    seconds = steps * seeds / speed.training
+def check(speed: Speed, steps: float, seeds: int, evaluated: float) -> list[Finding]:
+    """`steps`: the budget of each seed. `evaluated`: steps of its evaluations, each as slow as one
+    of the environment alone.
+    """
+    evaluating = evaluated * seeds / speed.environment
+    seconds = steps * seeds / speed.training + evaluating
     who = "1 seed takes" if seeds == 1 else f"{seeds} seeds take"
-    time = f"{who} about {_duration(seconds)}, evaluations apart"
+    part = f"{_duration(evaluating)} of it" if evaluating >= 1 else "less than 1 s of it"
+    time = (
+        f"{who} about {_duration(seconds)}, {part} to evaluate policies, if their episodes are as"
+        " long as random ones"
+    )
     if speed.compiled:
         text = f"{speed.training:,.0f} steps/s, task and learner in one compiled loop; {time}"
         return [Finding("speed", "fine", text)]

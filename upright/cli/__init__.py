@@ -16,6 +16,7 @@ from typing import Any
 from upright.calling import from_command_line
 from upright.cli import terminal
 from upright.errors import UprightError, UprightWarning, visible
+from upright.files import reason
 
 COMMANDS = {
     "train": "train a controller with many seeds: upright train CartPole-v1",
@@ -57,10 +58,10 @@ def main() -> None:
     except OSError as error:
         # What could not be written now cannot be when Python ends either.
         terminal.discard_output()
-        sys.exit(_fail(f"{error.filename or 'input or output'}: {error.strerror or error}"))
+        sys.exit(_fail(f"{error.filename or 'input or output'}: {reason(error)}"))
     except Exception:
-        if reason := _why_jax_fails():
-            sys.exit(_fail(reason))
+        if said := _why_jax_fails():
+            sys.exit(_fail(said))
         raise
 
 

@@ -3,19 +3,21 @@
 import itertools
 import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from upright.cli import words
 from upright.errors import visible
 from upright.evaluation.episodes import Evaluation
+from upright.evaluation.players import Observer
 from upright.policy import Policy
 from upright.training.display import Careless, Plain
 from upright.training.display import Training as Training
@@ -46,28 +48,38 @@ class Output(Plain):
 
 out = Output()
 _progress = Plain(file=Careless())
+_BAR_SECONDS = 0.1  # between two looks of a bar: it takes longer than a step
 _WIDEST = 10_000  # characters: any table as it would like to be
 _MOST_CHANNELS = 24  # rows of a table that somebody still reads
 
 
-class Steps:
-    """A bar for work in equal steps; nothing where there is no terminal."""
+class Evaluating(Observer):
+    """A bar for the episodes of evaluations; nothing where there is no terminal."""
 
-    def __init__(self, title: str, total: int, quiet: bool = False):
+    def __init__(self, episodes: int, quiet: bool = False):
+        """`episodes`: of all policies."""
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("evaluating"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.completed:,}/{task.total:,} episodes  {task.fields[steps]:,} steps "),
+            TimeRemainingColumn(),
+            TextColumn("left"),
             console=_progress,
             transient=True,
             disable=quiet or not _progress.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=total)
+        self._task = self._bar.add_task("", total=episodes, steps=0)
+        self._steps = self._episodes = 0
+        self._shown = 0.0  # when [s]
 
-    def advance(self) -> None:
-        self._bar.advance(self._task)
+    def evaluated(self, steps: int, episodes: int) -> None:
+        self._steps += steps
+        self._episodes += episodes
+        if not self._bar.disable and time.monotonic() - self._shown >= _BAR_SECONDS:
+            self._shown = time.monotonic()
+            self._bar.update(self._task, completed=self._episodes, steps=self._steps)
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "Evaluating":
         self._bar.start()
         return self
 

@@ -9,6 +9,7 @@ import tyro
 from upright.cli import console, physics, words
 from upright.evaluation.conditions import ranges_of
 from upright.evaluation.episodes import Evaluation, evaluate
+from upright.evaluation.players import Observer
 from upright.policy import Policy
 from upright.runs import Run, open_run_or_policy
 
@@ -44,12 +45,14 @@ class Command:
             policies = {self.target: target}
         nominal: dict[str, Evaluation] = {}
         randomised: dict[str, Evaluation] = {}
-        with console.Steps("evaluating", len(policies), quiet=self.json) as steps:
+        given = physics.values(self.physics)
+        twice = [name for name, p in policies.items() if ranges_of(p, self.task, given)]
+        count = (len(policies) + len(twice)) * self.episodes
+        with console.Evaluating(count, quiet=self.json) as display:
             for name, policy in policies.items():
-                nominal[name] = self._evaluate(policy)
-                if ranges_of(policy, self.task, physics.values(self.physics)):
-                    randomised[name] = self._evaluate(policy, randomised=True)
-                steps.advance()
+                nominal[name] = self._evaluate(policy, display)
+                if name in twice:
+                    randomised[name] = self._evaluate(policy, display, randomised=True)
         if self.json:
             results = {name: _plain(evaluation) for name, evaluation in nominal.items()}
             for name, evaluation in randomised.items():
@@ -65,7 +68,7 @@ class Command:
                 title = "; ".join(first.changes) + drawn
             console.print_evaluations(kind, policies, evaluations, title)
 
-    def _evaluate(self, policy: Policy, randomised: bool = False) -> Evaluation:
+    def _evaluate(self, policy: Policy, observer: Observer, randomised: bool = False) -> Evaluation:
         return evaluate(
             policy,
             task=self.task,
@@ -75,6 +78,7 @@ class Command:
             max_steps=self.max_steps,
             physics=physics.values(self.physics),
             env=physics.arguments(self.env),
+            observer=observer,
         )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import gymnasium as gym
 
 from upright.bridge import flat
+from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, ask_again, is_made, named
 from upright.bridge.spec import read_spec
-from upright.calling import check_kind, is_from_command_line
+from upright.calling import check_names, is_from_command_line
 from upright.errors import UprightError
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous
@@ -49,8 +50,8 @@ def conditions(
     since the policy may be a stranger's file. Another task than the policy's has its own physics.
     Raises UprightError where they cannot be.
     """
-    for what, value in (("physics", physics), ("env", env)):
-        check_kind(what, value or {}, Mapping, "values by name, as {'gravity': 3.7}")
+    check_names("physics", physics or {}, "parameters by name, as {'gravity': 3.7}")
+    env = check_env(env or {})
     known, provenance = policy.spec.task, policy.provenance
     name, factory = named(known if task is None else task)
     if is_made(name) and not factory:

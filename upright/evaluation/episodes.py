@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import upright.bridge  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from upright.bridge.factory import Factory
 from upright.calling import names_checked, whole
-from upright.errors import UprightError, UprightWarning
+from upright.errors import UprightError, UprightWarning, shown
 from upright.evaluation.conditions import Conditions, conditions, open_env
 from upright.evaluation.conditions import make_env as make_env
 from upright.evaluation.players import Episodes, NativeEpisodes, Observer, Played
@@ -23,7 +23,7 @@ from upright.runs import Run, find_policy
 from upright.tasks import catalogue
 from upright.tasks.catalogue import Physics
 
-_TOGETHER = 100  # of our own environments, in one call
+TOGETHER = 100  # of our own environments, in one call
 _ORIGINALS = 10  # of Gymnasium's own: so many in step are faster, and more are not
 _MOST_EPISODES = 1_000_000
 
@@ -95,7 +95,7 @@ def evaluate(
         max_steps = whole("max_steps", max_steps, at_least=1)
     episodes, seed = whole("episodes", episodes, at_least=1), whole("seed", seed, at_least=0)
     if episodes > _MOST_EPISODES:
-        raise UprightError(f"episodes is {episodes}; it must be at most {_MOST_EPISODES:,}")
+        raise UprightError(f"episodes is {shown(episodes)}; it must be at most {_MOST_EPISODES:,}")
     chosen = find_policy(policy)
     where = conditions(chosen, task, randomised, physics, env)
     evaluation = judge(chosen, where, episodes, seed, max_steps, observer or Observer())
@@ -134,7 +134,7 @@ def _player(policy: Policy, where: Conditions, episodes: int) -> Episodes | Nati
     alike = env.action_space.shape == env.env.action_space.shape
     if name.startswith("upright/") and alike:
         with contextlib.closing(env):
-            return NativeEpisodes(env, min(episodes, _TOGETHER))
+            return NativeEpisodes(env, min(episodes, TOGETHER))
     count = min(episodes, _ORIGINALS) if catalogue.is_original(name) else 1
     return Episodes([env, *(open_env(policy, where) for _ in range(count - 1))])
 

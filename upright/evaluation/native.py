@@ -13,10 +13,10 @@ from upright.tasks.task import Task
 Act = Callable[[Float[Array, "E O"]], Array]  # indices [E] of a Choice, else vectors [E U]
 
 
-def returns(
+def play(
     task: Task, act: Act, keys: Key[Array, " E"], max_steps: int | None = None
-) -> Float[Array, " E"]:
-    """Undiscounted return of one episode from the start state of each of the E keys.
+) -> tuple[Float[Array, " E"], Int[Array, " E"]]:
+    """Undiscounted return and length of one episode from the start state of each of the E keys.
 
     An episode is cut off after `max_steps`, or else the task's time limit, or else `MOST_STEPS`.
     """
@@ -28,23 +28,27 @@ def returns(
         states, timestep = jax.vmap(task.step)(rollouts.states, inputs)
         going_on = rollouts.going_on & ~(timestep.terminated | timestep.truncated)
         total = rollouts.total + jnp.where(rollouts.going_on, timestep.reward, 0)
-        return _Rollouts(states, going_on, total, rollouts.steps + 1)
+        lengths = rollouts.lengths + rollouts.going_on
+        return _Rollouts(states, going_on, total, lengths, rollouts.steps + 1)
 
     start = _Rollouts(
         states=jax.vmap(task.reset)(keys),
         going_on=jnp.ones(len(keys), bool),
         total=jnp.zeros(len(keys)),
+        lengths=jnp.zeros(len(keys), jnp.int32),
         steps=jnp.zeros((), jnp.int32),
     )
 
     def unfinished(rollouts: _Rollouts) -> Bool[Array, ""]:
         return rollouts.going_on.any() & (rollouts.steps < most)
 
-    return jax.lax.while_loop(unfinished, step, start).total
+    end = jax.lax.while_loop(unfinished, step, start)
+    return end.total, end.lengths
 
 
 class _Rollouts(NamedTuple):
     states: Any
     going_on: Bool[Array, " E"]
     total: Float[Array, " E"]
+    lengths: Int[Array, " E"]
     steps: Int[Array, ""]

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from upright.calling import names_checked
+from upright.calling import is_from_command_line, names_checked, option
 from upright.errors import UprightError
 from upright.evaluation import statistics
 from upright.files import make_folder, write_atomically
@@ -135,9 +135,10 @@ def plot(
         )
     seeds = run.seeds if seed is None else [seed]
     if folder is None and (run.path / "figures").is_symlink():
+        where = option("out") if is_from_command_line() else "folder"
         raise UprightError(
-            f"{run.path / 'figures'}: is a symbolic link, and may lead out of the run; choose a"
-            " folder with --out"
+            f"{run.path / 'figures'}: is a symbolic link, and may lead out of the run; choose"
+            f" another folder: {where}"
         )
     folder = Path(folder) if folder is not None else run.path / "figures"
     solved = run.spec.solved_return

@@ -93,8 +93,8 @@ class Compiled:
         end = jax.lax.while_loop(unfinished, tick, begin)
         return end.carry, end.taken, end.log
 
-    def evaluate(self, agent: Any) -> tuple[Float[Array, " N"], Bool[Array, ""]]:
-        """Returns of N greedy episodes, from start states that are always the same.
+    def evaluate(self, agent: Any) -> tuple[Float[Array, " N"], Int[Array, " N"], Bool[Array, ""]]:
+        """Returns and lengths of N greedy episodes, from start states that are always the same.
 
         And whether all parameters are finite: the last learning may have spoiled some that no
         metric has seen yet.
@@ -105,7 +105,8 @@ class Compiled:
 
         params = jax.tree.leaves(agent.params)
         finite = jnp.array([jnp.isfinite(leaf).all() for leaf in params]).all()
-        return native.returns(self.task, act, self.evaluation_keys(), self.max_steps), finite
+        played = native.play(self.task, act, self.evaluation_keys(), self.max_steps)
+        return *played, finite
 
     def evaluation_keys(self) -> Key[Array, " N"]:
         """The keys from which the start states of an evaluation are drawn."""

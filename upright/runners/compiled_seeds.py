@@ -128,7 +128,9 @@ class CompiledGroup:
         finite = np.array(carry.finite)
         returns, finite_params = np.zeros(0), np.zeros(0)
         if any(segment.evaluate for segment in segments.values()):
-            returns, finite_params = map(np.asarray, self._programs.evaluate(carry.agent))
+            answer = self._programs.evaluate(carry.agent)
+            returns, lengths, finite_params = map(np.asarray, answer)
+            self._observer.evaluated(int(lengths.sum()), lengths.size)
         self._observer.stepped(int(taken.sum()) * environments)
         results: list[SegmentResult] = []
         for i, (seed, asked) in enumerate(zip(self.seeds, steps, strict=True)):

@@ -30,7 +30,9 @@ class Environments:
         try:
             for seed in seeds:
                 for _ in range(environments):
-                    self._envs.append(make(seed))
+                    env = make(seed)
+                    env.masked = masked
+                    self._envs.append(env)
         except BaseException:
             self.close()
             raise
@@ -57,7 +59,7 @@ class Environments:
             self.lengths[where], self.returns[where], self.histories[place] = 0, 0, []
             try:
                 self.observations[where], _ = self._envs[place].reset(seed=reset_seed)
-                self._look(place, "reset")
+                self._look(place)
             except EnvironmentFailedError as error:
                 self.observations[where] = np.nan
                 self._fail(seed, error)
@@ -88,7 +90,7 @@ class Environments:
                         truncated[where],
                         _,
                     ) = self._envs[seed * self._each + one].step(actions[where])
-                    self._look(seed * self._each + one, "step")
+                    self._look(seed * self._each + one)
             except EnvironmentFailedError as error:
                 after[seed] = self.observations[seed]
                 rewards[seed], terminated[seed], truncated[seed] = 0, False, False
@@ -138,7 +140,7 @@ class Environments:
                 return False  # it is elsewhere than it was
             try:
                 step = env.step(np.asarray(action, action_type)[()])
-                self._look(place, "step")
+                self._look(place)
             except EnvironmentFailedError as error:
                 self._fail(where[0], error)
                 return False
@@ -150,15 +152,10 @@ class Environments:
         self.lengths[where] = len(actions)
         return True
 
-    def _look(self, place: int, call: str) -> None:
+    def _look(self, place: int) -> None:
         """Which actions this environment allows now."""
-        mask = self._envs[place].action_mask
-        if (mask is None) != (self.masks is None):
-            there, before = ("none", "some") if mask is None else ("one", "none")
-            what = f"{call} gives {there} action_mask, and at first there was {before}"
-            raise EnvironmentFailedError(call, what)
         if self.masks is not None:
-            self.masks[divmod(place, self._each)] = mask
+            self.masks[divmod(place, self._each)] = self._envs[place].action_mask
 
     def _fail(self, seed: int, error: EnvironmentFailedError) -> None:
         self.rest(seed)

@@ -3,7 +3,6 @@
 The system would end us without a word.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -12,7 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from upright.agents.agent import Agent
+from upright.calling import agent_settings, option
 from upright.errors import UprightError
+from upright.machine import memory
 from upright.runners import randomness
 from upright.spec import Spec
 
@@ -50,16 +51,14 @@ def check_fit(agent: Agent, spec: Spec, seeds: int = 1, ticks: int = 1, evaluate
 
 def _compare(parts: dict[str, int]) -> None:
     """Raises UprightError where parts of so many bytes are more than the machine has."""
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if sum(parts.values()) > there:
+    there = memory()
+    if there and sum(parts.values()) > there:
         most = max(parts, key=lambda part: parts[part])
         raise UprightError(
             f"out of memory: {most} would take {parts[most] / 2**30:.1f} GiB, all together"
             f" {sum(parts.values()) / 2**30:.1f}; this machine has {there / 2**30:.1f}; a smaller"
-            " network or batch, less experience, fewer environments (see --agent.* in upright train"
-            " --help), or fewer --seeds"
+            f" network or batch, less experience, fewer environments ({agent_settings()}), or fewer"
+            f" {option('seeds')}"
         )
 
 

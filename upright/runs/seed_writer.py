@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from upright.errors import UprightError
-from upright.files import make_folder, remove_unfinished, unwritable, write_atomically
+from upright.files import make_folder, reason, remove_unfinished, unwritable, write_atomically
 from upright.policy import Policy
 from upright.runs import folder
 from upright.runs.checkpoint import Seal
@@ -184,5 +184,5 @@ def _hash(path: Path, size: int) -> Any:
                 digest.update(part)
                 size -= len(part)
     except OSError as error:
-        raise UprightError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UprightError(f"{path}: cannot be read ({reason(error)})") from None
     return digest

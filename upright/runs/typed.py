@@ -5,7 +5,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from upright import plain
-from upright.parameters import shown
+from upright.errors import shown
 
 
 def from_plain(kind: Any, value: Any) -> Any:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from upright.calling import names_checked, shown
-from upright.errors import UprightError, one_line
+from upright.calling import names_checked
+from upright.errors import UprightError, one_line, shown
 
 if TYPE_CHECKING:
     from upright.tasks.task import Task

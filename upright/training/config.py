@@ -1,7 +1,6 @@
 """What is asked of a training."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -9,8 +8,9 @@ from typing import Any, Literal, get_args
 from upright.agents import agent_from_dict, agent_to_dict
 from upright.agents.agent import Agent, check_agent
 from upright.agents.presets import find_preset
+from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, named
-from upright.calling import check_kind, option, shown
+from upright.calling import check_names, option
 from upright.errors import UprightError
 from upright.plain import parse
 from upright.policy import Provenance, Score
@@ -273,28 +273,10 @@ def no_window() -> str:
     return f"leave {option('render')} out, and watch the policy afterwards: upright play"
 
 
-def check_env(env: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of an environment, as JSON has them; raises UprightError for what it has not."""
-    check_kind("env", env, Mapping, "the environment's arguments by name, as {'gravity': -5.0}")
-    plain = {name: v.item() if hasattr(v, "item") else v for name, v in env.items()}
-    for name, value in plain.items():
-        if name in ("id", "disable_env_checker", "render_mode"):
-            raise UprightError(
-                f"env: {name} is upright's to set; for a window there is {option('render')}"
-            )
-        scalar = value is None or isinstance(value, str | bool | int | float)
-        if not scalar or (isinstance(value, float) and not math.isfinite(value)):
-            raise UprightError(
-                f"env: {name} is {shown(value)}; it must be a finite number, True or False, text or"
-                " None"
-            )
-    return plain
-
-
 def _checked_physics(task: str, physics: Physics, randomise: Ranges) -> dict[str, Any]:
     """Raises UprightError where the task cannot have them."""
     for what, given in (("physics", physics), ("randomise", randomise)):
-        check_kind(what, given, Mapping, "parameters by name, as {'half_length': 1.0}")
+        check_names(what, given, "parameters by name, as {'half_length': 1.0}")
     plain = _plain_physics(physics, randomise)
     if plain["physics"] or plain["randomise"]:
         catalogue.environment(task, **plain)

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from upright.calling import shown
-from upright.errors import UprightError, visible
+from upright.errors import UprightError, shown, visible
 
 if TYPE_CHECKING:
     from upright.training.progress import Status

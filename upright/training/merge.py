@@ -9,7 +9,7 @@ from pathlib import Path
 
 from upright.calling import check_kind, names_checked, option
 from upright.errors import UprightError
-from upright.files import make_folder, write_atomically
+from upright.files import make_folder, unwritable, write_atomically
 from upright.runs import Run, find_run, provenance
 from upright.runs.folder import RunInfo, name_seeds, seed_folder
 from upright.runs.seed_writer import SeedWriter
@@ -52,18 +52,10 @@ def merge(runs: Run | str | Path | Sequence[Run | str | Path], out: str | Path) 
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except (OSError, UprightError) as error:
-        text = f"{path}: cannot be written ({_reason(error)})"
-        if isinstance(error, UprightError):
-            text = str(error).replace(str(unfinished), str(path))
-        raise UprightError(text) from None
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from None
+        raise UprightError(str(error).replace(str(unfinished), str(path))) from None
     return Run(path)
-
-
-def _reason(error: BaseException) -> str:
-    """Of several files that could not be copied the first one's."""
-    if isinstance(error, shutil.Error):
-        return str(error.args[0][0][2]).partition(": ")[0]
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_same(a: Run, b: Run) -> None:

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from upright.bridge.flat import Flat, make_env
 from upright.bridge.spec import read_spec
+from upright.calling import option
 from upright.checks import determinism
 from upright.errors import UprightError
+from upright.evaluation import MOST_STEPS
 from upright.evaluation.conditions import conditions
-from upright.evaluation.episodes import Evaluation, judge, start_seeds
+from upright.evaluation.episodes import TOGETHER, Evaluation, judge, start_seeds
 from upright.evaluation.players import Episodes, Observer
 from upright.policy import Policy
 from upright.runners.compiled import Compiled
@@ -78,7 +80,8 @@ def _one_of_several(make: Callable[..., Flat]) -> Callable[..., Flat]:
         try:
             return make(**options)
         except UprightError as error:
-            hint = "if there can be only one at a time: one seed, with --environments one"
+            single = option("environments", "one")
+            hint = f"if there can be only one at a time: one seed, with {single}"
             raise UprightError(f"{error}; the first one could be made; {hint}") from error
 
     return another
@@ -107,6 +110,22 @@ def _judge(
     places = [conditions(policy, task, randomised, env=config.env) for randomised in drawn]
     count, most = config.final_episodes, config.max_steps
     return [judge(policy, where, count, _FINAL_SEED, most, observer) for where in places]
+
+
+def evaluation_steps(config: Config, spec: Spec, steps: float, length: float) -> float:
+    """Steps of a seed's evaluations in so many steps of training, the final one included.
+
+    In those of one environment, stepped from outside; what is compiled takes next to no time.
+    `length`: of an episode.
+    """
+    length = min(length, config.max_steps or spec.episode_steps or MOST_STEPS)
+    name, _ = config.environment()
+    ours = isinstance(name, str) and name.startswith("upright/")
+    together = min(config.final_episodes, TOGETHER) if ours else 1  # in one step
+    final = config.final_episodes / together * (2 if config.randomise else 1)
+    hosted = config.runner == "hosted"
+    earlier = steps / config.evaluate_every * config.evaluation_episodes if hosted else 0
+    return (earlier + final) * length
 
 
 def find_task(config: Config) -> tuple[Spec | None, Callable[..., Flat]]:
