@@ -55,6 +55,23 @@ class Line(gym.Env):
         return np.float32([self.x]), move, self.x >= self.ends_at, False, {}
 
 
+class Falls(gym.Env):
+    """For a policy of CartPole; there is no third step."""
+
+    observation_space = gym.spaces.Box(-1, 1, (4,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 3:
+            raise RuntimeError("no floor")
+        return np.zeros(4, np.float32), 0.0, False, False, {}
+
+
 @pytest.fixture
 def register(monkeypatch):
     def register(make):
@@ -171,7 +188,7 @@ def test_a_policy_is_judged_with_other_physics_and_that_is_said():
         upright.evaluate(policy, physics={"gravty": 1.0})
 
 
-@pytest.mark.filterwarnings("ignore:.*is out of date")
+@pytest.mark.filterwarnings("ignore:.*is out of date", "ignore:.*without names of both")
 def test_a_policy_is_judged_on_another_version_of_its_task():
     policy = cartpole(Provenance(physics={"gravity": 3.7}))
     evaluation = upright.evaluate(policy, task="CartPole-v0", episodes=5)
@@ -184,6 +201,28 @@ def test_a_policy_is_judged_on_another_version_of_its_task():
         for task in ("upright/CartPole-v1", "CartPoleContinuous-v0")
     ]
     assert returns[0] == returns[1]
+    ours = upright.evaluate(policy, task="upright/CartPole-v1", episodes=1, physics={"force": 20})
+    assert "evaluated with force 20 instead of 10" in ours.changes
+
+
+def test_observations_without_names_are_taken_in_their_order_and_that_is_said(register):
+    register(lambda: gym.wrappers.TransformObservation(gym.make("CartPole-v1"), np.flip, None))
+    policy = cartpole(Provenance())
+    with pytest.warns(UprightWarning, match="taken for those of CartPole-v1, in the same order"):
+        upright.evaluate(policy, task="Line-v0", episodes=1)
+
+
+@pytest.mark.filterwarnings("ignore:.*without names of both")
+@pytest.mark.parametrize(
+    ("play", "options"), [(upright.evaluate, {}), (upright.play, {"files": "fall.gif"})]
+)
+def test_where_an_episode_failed_is_said(register, tmp_path, monkeypatch, play, options):
+    monkeypatch.chdir(tmp_path)
+    register(Falls)
+    policy = cartpole(Provenance())
+    place = r"step raised RuntimeError: no floor \(reset seed \d+, step 3\)$"
+    with pytest.raises(UprightError, match=place):
+        play(policy, task="Line-v0", **options)
 
 
 def test_a_task_whose_spec_does_not_fit_is_named_beside_the_policys(register):

@@ -168,6 +168,7 @@ def test_an_observation_that_is_no_numbers_is_said(what):
         ({"reward": jnp.ones(2)}, r"reward is \[1.0, 1.0\] .*; it must be one number"),
         ({"reward": np.timedelta64(1, "ns")}, "reward is 1 of dtype timedelta64.*be numbers"),
         ({"reward": 10**5000}, "reward is a number of more than 40 digits; it must be numbers"),
+        ({"reward": np.ma.masked}, "reward is .*; it must be numbers"),
         ({"reward": np.nan}, "reward is not finite in single precision: nan"),
         ({"terminated": "no"}, "terminated is 'no'.*; it must be True or False"),
         ({"terminated": jnp.ones(2, bool)}, "terminated is .*; it must be True or False"),
@@ -176,3 +177,45 @@ def test_an_observation_that_is_no_numbers_is_said(what):
 def test_a_step_that_gives_something_else_is_said(given, said):
     with pytest.raises(EnvironmentFailedError, match=said):
         make_env(lambda: Gives(**given)).step(0)
+
+
+class Broken(Gives):
+    """Raises what it is told to, in its step or in its making."""
+
+    def __init__(self, step=None, make=None):
+        super().__init__()
+        self.error = step
+        if make:
+            raise make
+
+    def step(self, action):
+        if self.error:
+            raise self.error
+        return *super().step(action), "one too many"
+
+
+class Panic(BaseException):
+    """As what an environment in Rust raises."""
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"step": Panic("no air")}, "^the environment's step raised Panic: no air$"),
+        ({"step": KeyError("arm")}, "^the environment's step raised KeyError: 'arm'$"),
+        ({"step": SystemExit("bye")}, "^the environment's step raised SystemExit: bye$"),
+        ({}, "step does not give 5 values: too many .*; it must give observation, reward"),
+        ({"make": Panic("no air")}, "cannot be made: no air$"),
+        ({"make": KeyError("arm")}, "cannot be made: KeyError: 'arm'$"),
+    ],
+)
+def test_whatever_an_environment_raises_is_said(broken, said):
+    with pytest.raises(UprightError, match=said):
+        # A time limit takes the five values apart before we see them.
+        make_env(lambda: gym.wrappers.TimeLimit(Broken(**broken), 9)).step(0)
+
+
+@pytest.mark.parametrize("where", ["step", "make"])
+def test_ctrl_c_in_an_environment_is_no_error_of_its_own(where):
+    with pytest.raises(KeyboardInterrupt):
+        make_env(lambda: Broken(**{where: KeyboardInterrupt()})).step(0)

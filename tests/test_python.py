@@ -14,6 +14,7 @@ import pytest
 
 import upright
 from upright import DQN, UprightError
+from upright.errors import UprightWarning
 
 QUICK = DQN(hidden=(8,), batch_size=8, learning_starts=50, replay_size=500)
 SMALL = {"agent": QUICK, "seeds": 1, "steps": 300}
@@ -95,6 +96,20 @@ def test_a_run_of_a_function_goes_on_with_it_alone(made):
     assert upright.resume(made, steps=400, task=make_cart).results[0].steps == 400
 
 
+class Breaks(Arm):
+    def step(self, action):
+        raise RuntimeError("no air")
+
+
+@pytest.mark.filterwarnings("ignore:epsilon is still")
+def test_a_training_that_failed_is_warned_of(tmp_path):
+    with pytest.warns(UprightWarning, match="seed 0 failed: .* no air .*, and 1 more of 2 failed"):
+        run = upright.train(Breaks, out=tmp_path / "run", **{**SMALL, "seeds": 2})
+    assert run.status == "failed"
+    with pytest.warns(UprightWarning, match="no air"):
+        upright.resume(run, task=Breaks)
+
+
 def test_a_class_or_a_lambda_is_a_task_too(tmp_path):
     run = upright.train(Arm, out=tmp_path / "arm", **SMALL)
     assert (run.spec.task, run.spec.observation_size) == ("Arm()", 1)
@@ -153,6 +168,7 @@ REFUSALS = {
     "evaluate(run, task='CartPole-v9')": "'CartPole-v9'.* `v0`",
     "plot(run.best())": r"run is Policy\(.*\); it must be a Run, or the folder of one",
     "resume(None)": "run is None; it must be a Run",
+    "resume(run, steps='9')": "steps is '9'; it must be a whole number",
     "resume(run, episodes=9)": "this run's budget is in steps; use steps",
     "play(run, files=3)": "files is 3; it must be paths of videos",
     "show(3)": "target is 3; it must be a Run, a Policy, or the path of one",

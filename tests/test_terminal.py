@@ -18,7 +18,7 @@ from rich.console import Console
 import upright
 from upright import cli
 from upright.cli import console
-from upright.errors import visible
+from upright.errors import UprightError, UprightWarning, visible
 from upright.runs import Run
 
 UPRIGHT = [sys.executable, "-m", "upright"]
@@ -139,6 +139,11 @@ def test_a_warning_of_others_is_one_line(monkeypatch, capsys):
         cli.main()
     errors = capsys.readouterr().err
     assert re.fullmatch(r"upright: warning: two\\nlines\\x07 \(UserWarning, .*\)\n", errors)
+
+
+def test_control_characters_are_made_visible_in_python_too():
+    for kind in (UprightError, UprightWarning):
+        assert str(kind(HOSTILE)) == visible(HOSTILE)
 
 
 def test_what_is_longer_than_a_screen_is_cut_and_says_so(call):

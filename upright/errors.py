@@ -11,6 +11,9 @@ class UprightError(Exception):
     The command line prints it as one line and exits with status 2.
     """
 
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
 
 class VersionError(UprightError):
     """A file of another version of its format: nothing is wrong with it."""
@@ -19,10 +22,25 @@ class VersionError(UprightError):
 class UprightWarning(UserWarning):
     """Something that a user should know, and that does not stop the work."""
 
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
 
 def one_line(error: BaseException) -> str:
     """The message of somebody else's error, without its line feeds; its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    if isinstance(error, KeyError) and text:
+        return f"{kind}: {text}"  # of a KeyError it is the key alone
+    return text or kind
+
+
+def foreign(error: BaseException) -> str:
+    """As `one_line`, of whatever an environment's own code raised, but for Ctrl-C, which is its
+    user's: that goes on.
+    """
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        raise error
+    return one_line(error)
 
 
 _LONGEST = 2_000  # characters: more than that fills a terminal

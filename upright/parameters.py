@@ -137,7 +137,9 @@ def in_single(values: Any, what: str) -> NDArray[np.float32]:
     found = None
     try:
         given = np.asarray(values)
-        if given.dtype == np.float32:
+        if np.ma.is_masked(values):
+            pass  # what is behind a mask is no number
+        elif given.dtype == np.float32:
             found = np.array(given)
         elif given.dtype.kind not in "USOcmM":  # NumPy would make numbers of text, NaN of None
             with np.errstate(over="ignore"):

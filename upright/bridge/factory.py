@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 from upright.calling import is_from_command_line
-from upright.errors import UprightError, one_line, shown
+from upright.errors import UprightError, foreign, shown
 
 Env = gym.Env[Any, Any]
 Factory = Callable[..., Env]
@@ -65,8 +65,8 @@ def make(factory: Factory, options: dict[str, Any]) -> Env:
         env: Any = factory(**options)
     except UprightError:
         raise
-    except (Exception, SystemExit) as error:  # the user's own code
-        raise UprightError(f"task {say(factory)!r} cannot be made: {one_line(error)}") from error
+    except BaseException as error:  # the user's own code
+        raise UprightError(f"task {say(factory)!r} cannot be made: {foreign(error)}") from error
     if not isinstance(env, gym.Env):
         raise UprightError(
             f"task {say(factory)!r} makes a {type(env).__name__}; it must make a gymnasium.Env"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from upright.bridge import factory, masks, values, wrappers
 from upright.bridge.factory import Factory
 from upright.bridge.values import EnvironmentFailedError
-from upright.errors import UprightError, UprightWarning, one_line
+from upright.errors import UprightError, UprightWarning, foreign, one_line
 from upright.spec import Channel, Choice, Continuous
 from upright.tasks import catalogue
 
@@ -67,7 +67,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         try:
             answer = self.env.reset(seed=seed, options=options)
-        except (Exception, SystemExit) as error:  # the environment's own code
+        except BaseException as error:  # the environment's own code
             raise values.raised("reset", error) from error
         observation, info = values.reset_answer(answer)
         if self.masked is None:
@@ -82,7 +82,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         try:
             answer = self.env.step(self._theirs(action))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise values.raised("step", error) from error
         observation, reward, terminated, truncated, info = values.step_answer(answer)
         over = values.flag("terminated", terminated)
@@ -108,7 +108,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
             frame = self.env.render()
         except (UprightError, gym.error.DependencyNotInstalled):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise values.raised("render", error) from error
         return None if self.render_mode == "human" else values.picture(frame)
 
@@ -119,7 +119,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         self._open = False
         try:
             self.env.close()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             text = str(values.raised("close", error))
             warnings.warn(text, UprightWarning, stacklevel=2)
 
@@ -128,7 +128,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
             return None
         try:
             return masks.told(info, self._ask_mask)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise values.raised(call, error) from error
 
     def _set_mask(self, call: str, info: Any, over: bool = False) -> None:
@@ -179,8 +179,8 @@ def make_env(
             raise UprightError(
                 f"task {task!r}: no module {name!r}; is it installed, or in this folder?"
             ) from None
-        except (Exception, SystemExit) as error:  # the environment's own code
-            raise UprightError(f"task {task!r} cannot be made: {one_line(error)}") from error
+        except BaseException as error:  # the environment's own code
+            raise UprightError(f"task {task!r} cannot be made: {foreign(error)}") from error
     return _flatten(env, task, action)
 
 

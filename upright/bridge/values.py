@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from upright import masks
 from upright.calling import option
-from upright.errors import UprightError, one_line, shown
+from upright.errors import UprightError, foreign, shown
 from upright.parameters import LARGEST, in_single
 
+_FIVE = "it must give observation, reward, terminated, truncated, info"
 _OLD = "that is Gym's old API; Gymnasium's is needed, shimmy's GymV21CompatibilityV0 converts"
 
 
@@ -29,10 +30,12 @@ class EnvironmentFailedError(UprightError):
 
 
 def raised(call: str, error: BaseException) -> EnvironmentFailedError:
-    """What an environment's own code raised."""
-    text = one_line(error)
+    """What an environment's own code raised; Ctrl-C goes on."""
+    text = foreign(error)
     if isinstance(error, ValueError) and "values to unpack (expected 5, got 4" in text:
         return EnvironmentFailedError(call, f"step gives 4 values, not 5: {_OLD}")
+    if call == "step" and isinstance(error, ValueError) and "to unpack (expected 5" in text:
+        return EnvironmentFailedError(call, f"step does not give 5 values: {text}", _FIVE)
     if isinstance(error, TypeError) and "unexpected keyword argument 'seed'" in text:
         return EnvironmentFailedError(call, f"reset takes no seed: {_OLD}")
     aside = threading.current_thread() is not threading.main_thread()
@@ -40,7 +43,7 @@ def raised(call: str, error: BaseException) -> EnvironmentFailedError:
     single = option("environments", "one")
     hint = f"if it needs the main thread: one seed, with {single}" if minds else ""
     name = type(error).__name__
-    what = name if text == name else f"{name}: {text}"
+    what = text if text.startswith(name) else f"{name}: {text}"
     return EnvironmentFailedError(call, f"{call} raised {what}", hint)
 
 
@@ -60,8 +63,7 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         return answer
     if isinstance(answer, tuple) and len(answer) == 4:
         raise EnvironmentFailedError("step", f"step gives 4 values, not 5: {_OLD}")
-    what = f"step gives {_named(answer)}; it must give observation, reward, terminated, truncated"
-    raise EnvironmentFailedError("step", f"{what}, info")
+    raise EnvironmentFailedError("step", f"step gives {_named(answer)}", _FIVE)
 
 
 def observation(call: str, value: Any, size: int) -> NDArray[np.float32]:
@@ -130,8 +132,8 @@ def _numbers(call: str, value: Any, what: str) -> NDArray[np.float32]:
 
 def _only(value: Any) -> Any:
     """The number in an array of one, be it NumPy's, JAX's or PyTorch's; else the value itself."""
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        return value  # a number in it would be one of days, or of nanoseconds
+    if isinstance(value, np.datetime64 | np.timedelta64) or np.ma.is_masked(value):
+        return value  # a number in it would be one of days, or of nanoseconds; or is no number
     try:
         return value.item()
     except Exception:  # it has none, or several

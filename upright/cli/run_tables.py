@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from upright.calling import is_from_command_line
 from upright.cli import words
 from upright.cli.console import new_table, out, print_over_seeds, print_pairs, print_table
 from upright.cli.words import number
@@ -165,9 +166,9 @@ def _print_where(run: Run) -> None:
     if kept:
         out.print(f"watch the best policy: {_upright()} play {path}")
         out.print(f"learning curve:        {_upright()} plot {run.path}")
+    held = "run.json, best.safetensors and seeds/" if kept else "run.json and seeds/"
     out.print(
-        f"{run.status}: {run.path} holds run.json, best.safetensors and seeds/"
-        f" ({kept} of {len(run.seeds)} seeds have a policy)"
+        f"{run.status}: {run.path} holds {held} ({kept} of {len(run.seeds)} seeds have a policy)"
     )
 
 
@@ -185,7 +186,7 @@ def _budget(config: RunConfig) -> str:
 
 def _upright() -> str:
     """How this command was called, where it is not on the path."""
-    if shutil.which("upright"):
+    if shutil.which("upright") or not is_from_command_line():
         return "upright"
     program = Path(sys.argv[0])
     return "python -m upright" if program.name == "__main__.py" else os.path.relpath(program)

@@ -1,6 +1,7 @@
 """Where a policy is tried: as it was trained, or on another task, with other physics."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, ask_again, is_made, named
 from upright.bridge.spec import read_spec
 from upright.calling import check_names, is_from_command_line
-from upright.errors import UprightError
+from upright.errors import UprightError, UprightWarning
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous
 from upright.tasks import catalogue, parameters
@@ -159,9 +160,10 @@ def _other_task(policy: Policy, name: str) -> str:
 
 def _changed_physics(policy: Policy, name: str, same: bool, key: str, value: Any) -> str:
     """Empty where nothing is changed."""
-    if not catalogue.is_native(name):
+    native = name.removeprefix("upright/")
+    if not catalogue.is_native(native):
         return ""  # and will be refused
-    default = parameters.find(catalogue.make_task(name), key).value
+    default = parameters.find(catalogue.make_task(native), key).value
     if not same:
         return f"evaluated with {key} {_text(value)} instead of {_text(default)}"
     provenance = policy.provenance
@@ -198,6 +200,14 @@ def _check_fit(policy: Policy, env: flat.Flat, where: Conditions) -> None:
         return
     native = catalogue.is_native(where.task) and not where.factory
     spec = catalogue.make_task(where.task).spec if native else read_spec(env, where.task)
+    channels = *policy.spec.observation.channels, *spec.observation.channels
+    if any(_UNNAMED.fullmatch(channel.name) for channel in channels):
+        warnings.warn(
+            f"the observations of {where.task} are taken for those of {policy.spec.task}, in the"
+            " same order: without names of both they cannot be compared",
+            UprightWarning,
+            stacklevel=2,
+        )
     pairs: list[tuple[Choice | Channel, Choice | Channel]]
     pairs = [*zip(policy.spec.observation.channels, spec.observation.channels, strict=True)]
     if env.action != policy.spec.action:

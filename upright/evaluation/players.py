@@ -57,13 +57,22 @@ class Moment:
 def moments(
     env: Flat, policy: Policy, reset_seed: int, max_steps: int | None = None
 ) -> Generator[Moment]:
-    """A greedy episode before each of its steps, and at its end; cut off as by `Episodes.run`."""
-    now = Moment(env.reset(seed=reset_seed)[0], env.action_mask)
+    """A greedy episode before each of its steps, and at its end; cut off as by `Episodes.run`.
+
+    Raises UprightError if the environment fails.
+    """
+    try:
+        now = Moment(env.reset(seed=reset_seed)[0], env.action_mask)
+    except EnvironmentFailedError as error:
+        raise _placed(error, reset_seed, 0) from error
     most = longest_episode(env) if max_steps is None else max_steps
     while not now.ended and now.steps < most:
         yield now
         action = command(policy, now.observation, now.mask)
-        observation, reward, terminated, truncated, _ = env.step(action)
+        try:
+            observation, reward, terminated, truncated, _ = env.step(action)
+        except EnvironmentFailedError as error:
+            raise _placed(error, reset_seed, now.steps + 1) from error
         total, ended = now.total + reward, terminated or truncated
         now = Moment(observation, env.action_mask, total, now.steps + 1, ended)
     yield now
@@ -132,15 +141,15 @@ class Episodes:
                 actions = command(policy, observations[running], masks)
                 going_on: list[int] = []
                 for one, action in zip(running, actions, strict=True):
+                    lengths[one] = step
                     observations[one], reward, terminated, truncated, _ = envs[one].step(action)
                     returns[one] += reward
-                    lengths[one] = step
                     if not (terminated or truncated):
                         going_on.append(one)
                 observer.evaluated(len(running), len(running) - len(going_on))
                 running = going_on
         except EnvironmentFailedError as error:
-            raise UprightError(f"{error} (reset seed {reset_seeds[one]})") from error
+            raise _placed(error, reset_seeds[one], int(lengths[one])) from error
         cut = np.zeros(count, np.bool_)
         cut[running] = True
         observer.evaluated(0, len(running))
@@ -211,6 +220,12 @@ class NativeEpisodes:
             running &= ~ended
         observer.evaluated(0, int(running.sum()))
         return Played(returns, lengths, running)
+
+
+def _placed(error: EnvironmentFailedError, reset_seed: int, step: int) -> UprightError:
+    """The same, with its place, so that it can be looked for; step 0 is the reset."""
+    step_of_it = f", step {step}" if step else ""
+    return UprightError(f"{error} (reset seed {reset_seed}{step_of_it})")
 
 
 def _joined(parts: Sequence[Played]) -> Played:

@@ -102,8 +102,11 @@ def play(
 
 
 def _is_drawn(policy: Policy, where: Conditions, mode: str) -> bool:
-    """Whether its environment has such pictures."""
-    with contextlib.closing(open_env(policy, where)) as env:
+    """Whether its environment has such pictures. What there is to warn of is said when it plays."""
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.closing(open_env(policy, where)) as env,
+    ):
         return mode in env.metadata.get("render_modes", [])
 
 
@@ -133,7 +136,7 @@ def _run(
         for frame in _channels(policy, seen):
             _add(films, frame)
     if not now.ended:
-        what = f"{policy.spec.task}: the episode had no end; it was cut off"
+        what = f"{where.task}: the episode had no end; it was cut off"
         warnings.warn(f"{what} after {now.steps:,} steps", UprightWarning, stacklevel=3)
     dt = policy.spec.dt
     seconds = None if dt is None else round(now.steps * dt, 9)

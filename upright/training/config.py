@@ -10,7 +10,7 @@ from upright.agents.agent import Agent, check_agent
 from upright.agents.presets import find_preset
 from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, named
-from upright.calling import check_names, option
+from upright.calling import check_names, option, whole
 from upright.errors import UprightError
 from upright.plain import parse
 from upright.policy import Provenance, Score
@@ -130,6 +130,7 @@ class Config:
             before = getattr(self, name)
             if value is None:
                 continue
+            value = whole(name, value, at_least=1)
             if before is None:
                 other = "steps" if name == "episodes" else "episodes"
                 raise UprightError(f"this run's budget is in {other}; use {option(other)}")

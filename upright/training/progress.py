@@ -136,7 +136,8 @@ class Progress(Observer):
             episodes=sum(seed.episodes for seed in self.seeds),
             evaluated_steps=self._evaluated_steps,
             evaluated_episodes=self._evaluated_episodes,
-            seconds_left=elapsed * (1 - fraction) / done if done > 0 else None,
+            # All is learned: the evaluation that ends it takes as long as it takes.
+            seconds_left=elapsed * (1 - fraction) / done if done > 0 and fraction < 1 else None,
             median_return=float(np.median(returns)) if returns else None,
             worst_return=float(np.min(returns)) if returns else None,
             threshold=self.threshold,

@@ -116,7 +116,7 @@ def train(
         env=env,
     )
     with watching(watch) as shown:
-        return _train(config, out, join, render, shown)
+        return _told(_train(config, out, join, render, shown))
 
 
 @names_checked
@@ -175,7 +175,7 @@ def resume(
                 seed.begin()
         writer.refresh_best()
         Trainer(config, ready, writer, list(found), interrupt, shown).train(states)
-    return Run(path)
+    return _told(Run(path))
 
 
 def _train(
@@ -207,6 +207,17 @@ def _train(
                 seed.begin()
             Trainer(config, ready, run, parts, interrupt, watch).train({})
     return Run(opened.path)
+
+
+def _told(run: Run) -> Run:
+    """The same; where it failed a program is warned. The command line says it at its end."""
+    failed = [result for result in run.results if result.error]
+    if failed and not is_from_command_line():
+        first, number = failed[0], len(failed)
+        others = f", and {number - 1} more of {len(run.seeds)} failed" if number > 1 else ""
+        text = f"{run.path}: seed {first.seed} failed: {first.error}{others}; fix it, then resume"
+        warnings.warn(text, UprightWarning, stacklevel=4)
+    return run
 
 
 def _create(out: str | Path | None, info: RunInfo) -> RunWriter:
