@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import upright
-from upright.errors import UprightError
+from upright.errors import UprightError, UprightWarning
 from upright.spec import Channel, Choice, Mirror, Spec, Vector
 from upright.tasks import catalogue
 from upright.tasks.task import TimeStep, check_task
@@ -254,7 +254,8 @@ class Leaking(Tank):
 
 def test_a_task_that_yields_nan_is_told_in_one_line(tmp_path, forget):
     upright.register("Tank-v0", Leaking)
-    run = upright.train("Tank-v0", seeds=2, steps=1000, out=tmp_path / "run")
+    with pytest.warns(UprightWarning, match="not finite.*, and 1 more of 2 failed; fix it"):
+        run = upright.train("Tank-v0", seeds=2, steps=1000, out=tmp_path / "run")
     assert run.status == "failed"
     for result in run.results:
         assert result.state == "failed"

@@ -305,6 +305,7 @@ def broken(number, episode, step, result):
 NAN, INF = float("nan"), float("inf")
 
 
+@pytest.mark.filterwarnings("ignore:.*seed 1 failed")
 # Walk 1 tells the spec, 2 to 4 are those of the three seeds, the fifth evaluates them in turn.
 @pytest.mark.parametrize(
     ("where", "result", "complaint"),
@@ -314,7 +315,7 @@ NAN, INF = float("nan"), float("inf")
             None,
             "in step {0}, episode 4, the environment's step raised RuntimeError: gearbox",
         ),
-        ((3, 4, 2), [INF, -INF], "in step {0}, episode 4, the environment's observation ["),
+        ((3, 4, 2), [INF, -INF], "in step {0}, episode 4, the environment's observation is not"),
         ((3, 4, 2), [1, 2, 3], "in step {0}, episode 4, the environment's observation has shape"),
         ((3, 4, 0), [0, NAN], "at the reset of episode 4, the environment's observation"),
         ((3, 1, 0), None, "at the reset of episode 1, the environment's reset raised Runtime"),

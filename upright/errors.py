@@ -38,7 +38,7 @@ def foreign(error: BaseException) -> str:
     """As `one_line`, of whatever an environment's own code raised, but for Ctrl-C, which is its
     user's: that goes on.
     """
-    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+    if isinstance(error, KeyboardInterrupt):
         raise error
     return one_line(error)
 

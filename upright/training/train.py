@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -116,7 +116,7 @@ def train(
         env=env,
     )
     with watching(watch) as shown:
-        return _told(_train(config, out, join, render, shown))
+        return _told(*_train(config, out, join, render, shown))
 
 
 @names_checked
@@ -175,7 +175,7 @@ def resume(
                 seed.begin()
         writer.refresh_best()
         Trainer(config, ready, writer, list(found), interrupt, shown).train(states)
-    return _told(Run(path))
+    return _told(path, list(found))
 
 
 def _train(
@@ -184,8 +184,8 @@ def _train(
     join: bool,
     render: Literal["human"] | None,
     watch: Watch,
-) -> Run:
-    """In a new run, or as more seeds of one."""
+) -> tuple[Path, list[SeedRun]]:
+    """In a new run, or as more seeds of one: its folder, and what was trained."""
     if join and out is None:
         raise UprightError(f"join needs the run to join; give its folder: {option('out')}")
     if out is not None:
@@ -206,18 +206,18 @@ def _train(
             for seed in parts:
                 seed.begin()
             Trainer(config, ready, run, parts, interrupt, watch).train({})
-    return Run(opened.path)
+    return opened.path, parts
 
 
-def _told(run: Run) -> Run:
-    """The same; where it failed a program is warned. The command line says it at its end."""
-    failed = [result for result in run.results if result.error]
+def _told(path: Path, seeds: Sequence[SeedRun]) -> Run:
+    """The run; a program is warned where seeds have failed. The command line says it at its end."""
+    failed = [seed for seed in seeds if seed.error]
     if failed and not is_from_command_line():
-        first, number = failed[0], len(failed)
-        others = f", and {number - 1} more of {len(run.seeds)} failed" if number > 1 else ""
-        text = f"{run.path}: seed {first.seed} failed: {first.error}{others}; fix it, then resume"
+        first, more = failed[0], len(failed) - 1
+        others = f", and {more} more of {len(seeds)} failed" if more else ""
+        text = f"{path}: seed {first.seed} failed: {first.error}{others}; fix it, then resume"
         warnings.warn(text, UprightWarning, stacklevel=4)
-    return run
+    return Run(path)
 
 
 def _create(out: str | Path | None, info: RunInfo) -> RunWriter:
