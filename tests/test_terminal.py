@@ -133,7 +133,8 @@ def test_control_characters_of_a_file_are_made_visible(untrained, call, tmp_path
 
 
 def test_a_warning_of_others_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "run", lambda _: warnings.warn("two\nlines\x07", stacklevel=1))
+    text = "\x1b[33mtwo\nlines\x07\x1b[0m"
+    monkeypatch.setattr(cli, "run", lambda _: warnings.warn(text, stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         cli.main()

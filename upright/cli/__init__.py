@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -138,7 +139,8 @@ def _show_warning(
 ) -> None:
     """In one line; ours are for users: without the place in the code."""
     where = "" if category is UprightWarning else f" ({category.__name__}, {filename}:{lineno})"
-    terminal.complain(f"warning: {visible(message)}{where}")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(message))  # Gymnasium writes its own in colour
+    terminal.complain(f"warning: {visible(plain)}{where}")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
