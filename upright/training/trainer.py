@@ -85,16 +85,18 @@ class Trainer:
         def next_judgement(seed: int) -> Segment | None:
             return None if self.cancelled() else left.pop(seed, None)
 
+        unsaved = set(self.seeds)
         for result in pool.run(next_judgement):
             self.end(result)
+            unsaved.remove(result.seed)
         for seed in alone:
             if segment := next_judgement(seed):
                 judge = self.runner.judge
                 self.end(*judge_all(judge, {seed: segment}, None, self.progress))
-        for run in self.seeds.values():
-            if run.kept and run.state in ("finished", "diverged") and not run.judged:
-                run.state = "interrupted"
-            run.save()
+                unsaved.remove(seed)
+        # Each but once: nobody comes again to clear up what a kill leaves of a second writing.
+        for seed in sorted(unsaved):
+            self._save(self.seeds[seed])
 
     def end(self, result: SegmentResult) -> None:
         """What the final evaluation of a seed has shown."""
@@ -102,6 +104,12 @@ class Trainer:
         run.judged = [FinalEvaluation(**judged.summary()) for judged in result.judged]
         if result.error:
             run.state, run.error = "failed", result.error
+        self._save(run)
+
+    def _save(self, run: SeedRun) -> None:
+        """At its end, of which the final evaluation is a part."""
+        if run.kept and run.state in ("finished", "diverged") and not run.judged:
+            run.state = "interrupted"
         run.save()
 
     def begin_stint(self) -> None:
