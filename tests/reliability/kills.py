@@ -1,6 +1,6 @@
 """Runs that are killed, fail to write or hear Ctrl-C in any call that changes their files.
 
-python tests/reliability/kills.py [--count N] [--seed S] [--only NAME] [--out FILE.json]
+python tests/reliability/kills.py [--count N] [--seed S] [--only NAME] [--first CALL] [--out FILE]
 
 Without --count every call is tried. After each mischief one command, the same or `resume`, has to
 lead to the same bytes as if nothing had happened. All is done in this process, with compiled
@@ -211,6 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="as many, drawn at random; else all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="SCENARIO, SCENARIO/MISCHIEF or .../CALL")
+    parser.add_argument("--first", type=int, default=0, help="call; if negative from the last one")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -223,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             (each, mischief, at)
             for each in rounds
             for mischief in MISCHIEFS
-            for at in range(each.calls)
+            for at in range(each.calls)[asked.first :]
             if f"{each.scenario.name}/{mischief}/{at}/".startswith(asked.only.rstrip("/") + "/")
             or not asked.only
         ]
