@@ -14,7 +14,7 @@ import upright
 from upright import DQN
 from upright.errors import UprightError, UprightWarning
 from upright.evaluation import MOST_STEPS, native
-from upright.evaluation.episodes import make_env
+from upright.evaluation.conditions import conditions, open_env
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous, Spec, Vector
 from upright.tasks.catalogue import make_task
@@ -155,7 +155,7 @@ def test_our_environments_together_are_our_environments_one_by_one(randomised):
         provenance=Provenance(physics={"gravity": 3.7}, randomise={"half_length": (0.3, 0.9)}),
     )
     together = upright.evaluate(policy, episodes=30, seed=4, randomised=randomised)
-    env = make_env(policy, None, randomised)
+    env = open_env(policy, conditions(policy, None, randomised))
     returns = []
     for seed in together.reset_seeds:
         observation, _ = env.reset(seed=seed)

@@ -152,6 +152,7 @@ def test_what_is_longer_than_a_screen_is_cut_and_says_so(call):
     assert visible("x" * 12345) == "x" * 2000 + " ... (10,345 characters more)"
     _, _, errors = call("show", "y" * 100_000)
     assert len(errors) < 2_200
+    assert int(re.search(r" \(([\d,]+) characters more\)$", errors)[1].replace(",", "")) > 98_000
     assert errors.count("\n") == 1
 
 

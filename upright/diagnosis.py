@@ -13,9 +13,8 @@ import numpy as np
 
 from upright.agents.agent import Agent
 from upright.bridge.factory import Factory
-from upright.bridge.flat import Flat, SpacesError
+from upright.bridge.flat import Flat
 from upright.bridge.spec import read_spec
-from upright.bridge.wrappers import StatefulWrapperError
 from upright.calling import names_checked
 from upright.checks import (
     delay,
@@ -30,7 +29,7 @@ from upright.checks import (
 )
 from upright.checks.recording import Recording, record
 from upright.errors import UprightError, one_line
-from upright.finding import Finding
+from upright.finding import Finding, UnfitError
 from upright.runners import jit
 from upright.runners.runner import Runner, Segment, cores
 from upright.seeds import check_seeds
@@ -58,9 +57,14 @@ class Report:
     findings: tuple[Finding, ...]
 
     def __repr__(self) -> str:
+        return f"Report({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """How much of what was found, in one line."""
         counts = Counter(finding.severity for finding in self.findings)
         found = f"{counts['problem']} problem{_s(counts['problem'])}, {counts['advice']} advice"
-        return f"Report({self.task}: {found}, {counts['fine']} fine)"
+        return f"{self.task}: {found}, {counts['fine']} fine"
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -108,10 +112,8 @@ def doctor(
     native, make = find_task(config)
     try:
         made = make()
-    except SpacesError as error:
-        return Report(task, (Finding("spaces", "problem", error.seen, error.fix),))
-    except StatefulWrapperError as error:
-        return Report(task, (Finding("wrappers", "problem", error.seen, error.fix),))
+    except UnfitError as error:
+        return Report(task, (error.finding,))
     with closing(made):
         masked = masks.check(made, seed)
         spec = native or read_spec(made, task)

@@ -12,7 +12,7 @@ class UprightError(Exception):
     """
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        return escaped(super().__str__())
 
 
 class VersionError(UprightError):
@@ -23,15 +23,20 @@ class UprightWarning(UserWarning):
     """Something that a user should know, and that does not stop the work."""
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        return escaped(super().__str__())
 
 
 def one_line(error: BaseException) -> str:
     """The message of somebody else's error, without its line feeds; its kind if it says nothing."""
+    text = " ".join(str(error).split())
+    # The text of a KeyError is the key alone.
+    return text if text and not isinstance(error, KeyError) else kind_and_text(error)
+
+
+def kind_and_text(error: BaseException) -> str:
+    """The same with its kind, as at the end of a trace."""
     text, kind = " ".join(str(error).split()), type(error).__name__
-    if isinstance(error, KeyError) and text:
-        return f"{kind}: {text}"  # of a KeyError it is the key alone
-    return text or kind
+    return f"{kind}: {text}" if text else kind
 
 
 def foreign(error: BaseException) -> str:
@@ -53,9 +58,13 @@ def visible(text: object) -> str:
     as "\\n"; what is longer than a screen is cut, and says so.
     """
     full = str(text)
-    shown = "".join(c if c.isprintable() else _escape(c) for c in full[:_LONGEST])
-    more = len(full) - _LONGEST
+    shown, more = escaped(full[:_LONGEST]), len(full) - _LONGEST
     return f"{shown} ... ({more:,} characters more)" if more > 0 else shown
+
+
+def escaped(text: str) -> str:
+    """Without control characters and the like: what is not printable is shown as in Python."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object) -> str:
@@ -71,7 +80,3 @@ def shown(value: object) -> str:
     except Exception:  # somebody else's code
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:100]}..."
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from upright import plain
-from upright.errors import UprightError
+from upright.errors import UprightError, shown
 from upright.parameters import LARGEST, SMALLEST, is_finite
 
 _LIMITS = ("minimum", "maximum", "terminates_below", "terminates_above")
@@ -37,13 +37,13 @@ class Channel:
         _check_text(f"channel {self.name!r}: unit", self.unit)
         if self.scale is not None and not (is_finite(self.scale) and self.scale >= SMALLEST):
             raise UprightError(
-                f"channel {self.name!r}: scale is {self.scale!r}; it must be above 0 and finite, in"
-                " single precision"
+                f"channel {self.name!r}: scale is {shown(self.scale)}; it must be above 0 and"
+                " finite, in single precision"
             )
         if not is_finite(self.offset):
             raise UprightError(
-                f"channel {self.name!r}: offset is {self.offset!r}; it must be finite, in single"
-                " precision"
+                f"channel {self.name!r}: offset is {shown(self.offset)}; it must be finite, in"
+                " single precision"
             )
         for name in _LIMITS:
             _check_limit(f"channel {self.name!r}: {name}", getattr(self, name))
@@ -107,8 +107,8 @@ class Choice:
         _check_text(f"action {self.name!r}: unit", self.unit)
         if not self.values or not all(map(is_finite, self.values)):
             raise UprightError(
-                f"action {self.name!r}: values are {self.values}; they must be finite numbers in"
-                " single precision, at least one"
+                f"action {self.name!r}: values are {shown(self.values)}; they must be finite"
+                " numbers in single precision, at least one"
             )
 
     @property
@@ -215,24 +215,24 @@ class Spec:
         _check_text("the task's name", self.task)
         if self.dt is not None and not (is_finite(self.dt) and self.dt >= SMALLEST):
             raise UprightError(
-                f"task {self.task!r}: dt is {self.dt!r} s; it must be above 0, or None"
+                f"task {self.task!r}: dt is {shown(self.dt)} s; it must be above 0, or None"
             )
         steps = self.episode_steps
         if steps is not None and not (type(steps) is int and 1 <= steps < 2**31):
             raise UprightError(
-                f"task {self.task!r}: episode_steps is {steps!r}; it must be a whole number from 1"
-                " on, below 2^31, or None"
+                f"task {self.task!r}: episode_steps is {shown(steps)}; it must be a whole"
+                " number from 1 on, below 2^31, or None"
             )
         if self.solved_return is not None and not is_finite(self.solved_return):
             raise UprightError(
-                f"task {self.task!r}: solved_return is {self.solved_return!r}; it must be finite,"
-                " or None"
+                f"task {self.task!r}: solved_return is {shown(self.solved_return)}; it must be"
+                " finite, or None"
             )
         if self.mirror is not None:
             self._check_mirror(self.mirror)
         if type(self.masked) is not bool:
             raise UprightError(
-                f"task {self.task!r}: masked is {self.masked!r}; it must be True or False"
+                f"task {self.task!r}: masked is {shown(self.masked)}; it must be True or False"
             )
         if self.masked and not isinstance(self.action, Choice):
             raise UprightError(
@@ -343,7 +343,7 @@ def _whole(value: object) -> int:
 def _check_text(what: str, text: object) -> None:
     """Raises UprightError unless it is text that a file and a terminal can hold."""
     if not isinstance(text, str):
-        raise UprightError(f"{what} is {text!r}; it must be text")
+        raise UprightError(f"{what} is {shown(text)}; it must be text")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UprightError(f"{what} is {text!r}; it has half of a surrogate pair")
 
@@ -352,7 +352,8 @@ def _check_limit(what: str, number: object) -> None:
     """Raises UprightError unless it is a number in single precision, or infinity."""
     if not is_finite(number) and number not in (-math.inf, math.inf):
         raise UprightError(
-            f"{what} is {number!r}; it must be a number, finite in single precision, or infinity"
+            f"{what} is {shown(number)}; it must be a number, finite in single precision, or"
+            " infinity"
         )
 
 

@@ -56,8 +56,7 @@ def ask_again(name: str) -> str:
 
 
 def make(factory: Factory, options: dict[str, Any]) -> Env:
-    """What it makes, with those options that are not None; raises UprightError if it cannot."""
-    options = {name: value for name, value in options.items() if value is not None}
+    """What it makes with these options; raises UprightError if it cannot."""
     mode = options.get("render_mode")
     if mode and not _takes(factory, "render_mode"):
         del options["render_mode"]

@@ -16,6 +16,7 @@ from upright.bridge import factory, masks, values, wrappers
 from upright.bridge.factory import Factory
 from upright.bridge.values import EnvironmentFailedError
 from upright.errors import UprightError, UprightWarning, foreign, one_line
+from upright.finding import UnfitError
 from upright.spec import Channel, Choice, Continuous
 from upright.tasks import catalogue
 
@@ -23,13 +24,10 @@ Env = gym.Env[Any, Any]
 Observation = NDArray[np.float32]
 
 
-class SpacesError(UprightError):
-    """The task exists, but its observations or actions are not for agents."""
+class SpacesError(UnfitError):
+    """The task's observations or actions are not for agents."""
 
-    def __init__(self, task: str, seen: str, fix: str):
-        super().__init__(f"task {task!r}: {seen}; {fix}")
-        self.seen = seen
-        self.fix = fix
+    check = "spaces"
 
 
 class Flat(gym.Wrapper[Observation, Any, Any, Any]):
@@ -52,8 +50,8 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
         self.action_mask: NDArray[np.bool_] | None = None
         # The first reset had a mask, so each reset and step has. Who knows the task sets it before.
         self.masked: bool | None = None
-        discrete = isinstance(env.action_space, gym.spaces.Discrete)
-        self._ask_mask = masks.method(wrappers.chain(env)) if discrete else None
+        self._is_choice = isinstance(env.action_space, gym.spaces.Discrete)
+        self._ask_mask = masks.method(wrappers.chain(env)) if self._is_choice else None
         self._around_mask = wrappers.around_mask(env)
         with np.errstate(over="ignore"):  # a bound beyond float32 is none
             low, high = (np.ravel(limit).astype(np.float32) for limit in box(env))
@@ -124,7 +122,7 @@ class Flat(gym.Wrapper[Observation, Any, Any, Any]):
             warnings.warn(text, UprightWarning, stacklevel=2)
 
     def _told_mask(self, call: str, info: Any) -> Any:
-        if not isinstance(self.env.action_space, gym.spaces.Discrete):
+        if not self._is_choice:
             return None
         try:
             return masks.told(info, self._ask_mask)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from upright import masks
 from upright.calling import option
-from upright.errors import UprightError, foreign, shown
+from upright.errors import UprightError, foreign, kind_and_text, shown
 from upright.parameters import LARGEST, in_single
 
 _FIVE = "it must give observation, reward, terminated, truncated, info"
@@ -42,9 +42,7 @@ def raised(call: str, error: BaseException) -> EnvironmentFailedError:
     minds = aside and any(word in text.lower() for word in ("thread", "event loop"))
     single = option("environments", "one")
     hint = f"if it needs the main thread: one seed, with {single}" if minds else ""
-    name = type(error).__name__
-    what = text if text.startswith(name) else f"{name}: {text}"
-    return EnvironmentFailedError(call, f"{call} raised {what}", hint)
+    return EnvironmentFailedError(call, f"{call} raised {kind_and_text(error)}", hint)
 
 
 def reset_answer(answer: Any) -> tuple[Any, dict[str, Any]]:

@@ -16,7 +16,7 @@ from gymnasium import wrappers as gymnasiums
 from gymnasium.utils.env_checker import data_equivalence
 
 from upright.bridge import masks
-from upright.errors import UprightError
+from upright.finding import UnfitError
 from upright.spec import Spec
 
 Env = gym.Env[Any, Any]
@@ -43,13 +43,10 @@ _PROBE_STEPS = 64  # to see what an unknown wrapper does to a step
 _SCALE_STEPS = 500  # to see what a NormalizeReward divides by
 
 
-class StatefulWrapperError(UprightError):
+class StatefulWrapperError(UnfitError):
     """A wrapper of the task changes what its numbers mean while it is used."""
 
-    def __init__(self, task: str, seen: str, fix: str):
-        super().__init__(f"task {task!r}: {seen}; {fix}")
-        self.seen = seen
-        self.fix = fix
+    check = "wrappers"
 
 
 class Told(NamedTuple):

@@ -17,7 +17,7 @@ from upright.bridge.flat import Flat
 from upright.bridge.values import EnvironmentFailedError
 from upright.calling import option
 from upright.checks.determinism import Rows, difference, rows
-from upright.errors import UprightError, one_line
+from upright.errors import UprightError, kind_and_text
 from upright.finding import Finding
 
 _STEPS = 50  # of an episode
@@ -171,5 +171,4 @@ def _memory() -> int:
 def _text(error: BaseException) -> str:
     if isinstance(error, EnvironmentFailedError):
         return error.what
-    text = one_line(error)
-    return text if isinstance(error, UprightError) else f"{type(error).__name__}: {text}"
+    return str(error) if isinstance(error, UprightError) else kind_and_text(error)

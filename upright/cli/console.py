@@ -4,7 +4,6 @@ import itertools
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +118,7 @@ def print_report(report: "Report") -> None:
         if finding.fix:
             table.add_row("", "", Text(f"fix: {visible(finding.fix)}", style="bold"))
     out.print(table)
-    counts = Counter(finding.severity for finding in report.findings)
-    problems = words.count(counts["problem"], "problem")
-    out.say(f"{report.task}: {problems}, {counts['advice']} advice, {counts['fine']} fine")
+    out.say(report.summary)
 
 
 def print_evaluations(

@@ -12,7 +12,7 @@ from upright.bridge import flat
 from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, ask_again, is_made, named
 from upright.bridge.spec import read_spec
-from upright.calling import check_names, is_from_command_line
+from upright.calling import check_names, is_from_command_line, option
 from upright.errors import UprightError, UprightWarning
 from upright.policy import Policy, Provenance
 from upright.spec import Channel, Choice, Continuous
@@ -107,23 +107,8 @@ def env_arguments(recorded: Mapping[str, Any], given: Mapping[str, Any] | None) 
     return {**recorded, **given}
 
 
-def make_env(
-    policy: Policy,
-    task: str | Factory | None = None,
-    randomised: bool = False,
-    physics: Physics | None = None,
-    env: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> flat.Flat:
-    """Gymnasium's environment for a policy, under these `conditions`.
-
-    Raises UprightError if the two do not fit.
-    """
-    return open_env(policy, conditions(policy, task, randomised, physics, env), **options)
-
-
 def open_env(policy: Policy, where: Conditions, **options: Any) -> flat.Flat:
-    """The environment. Raises UprightError if the policy does not fit."""
+    """Gymnasium's environment for a policy. Raises UprightError if the two do not fit."""
     task: str | Factory
     task, physics = where.task, {}
     if where.factory:
@@ -145,10 +130,9 @@ def _check_known(known: str) -> None:
     name = catalogue.bare(known)
     if not catalogue.is_native(name) and name not in gym.registry:
         module = known if ":" in known else f"MODULE:{known}"
-        again = f"--task {module}" if is_from_command_line() else f'task="{module}"'
         raise UprightError(
             f"task {known!r} is not known here; if a module of yours or one that you trust has it:"
-            f" {again}"
+            f" {option('task', module)}"
         )
 
 
@@ -201,7 +185,7 @@ def _check_fit(policy: Policy, env: flat.Flat, where: Conditions) -> None:
     native = catalogue.is_native(where.task) and not where.factory
     spec = catalogue.make_task(where.task).spec if native else read_spec(env, where.task)
     channels = *policy.spec.observation.channels, *spec.observation.channels
-    if any(_UNNAMED.fullmatch(channel.name) for channel in channels):
+    if not all(map(_is_named, channels)):
         warnings.warn(
             f"the observations of {where.task} are taken for those of {policy.spec.task}, in the"
             " same order: without names of both they cannot be compared",
@@ -213,12 +197,16 @@ def _check_fit(policy: Policy, env: flat.Flat, where: Conditions) -> None:
     if env.action != policy.spec.action:
         pairs += zip(_inputs(policy.spec.action), _inputs(spec.action), strict=False)
     for one, other in pairs:
-        known = not _UNNAMED.fullmatch(one.name) and not _UNNAMED.fullmatch(other.name)
+        known = _is_named(one) and _is_named(other)
         if known and (one.name, one.unit) != (other.name, other.unit):
             raise UprightError(
                 f"{who} {one.name!r} [{one.unit}] where {where.task} has {other.name!r}"
                 f" [{other.unit}]"
             )
+
+
+def _is_named(channel: Choice | Channel) -> bool:
+    return not _UNNAMED.fullmatch(channel.name)
 
 
 def _inputs(action: Choice | Continuous) -> tuple[Choice | Channel, ...]:

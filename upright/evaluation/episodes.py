@@ -16,7 +16,6 @@ from upright.bridge.factory import Factory
 from upright.calling import names_checked, whole
 from upright.errors import UprightError, UprightWarning, shown
 from upright.evaluation.conditions import Conditions, conditions, open_env
-from upright.evaluation.conditions import make_env as make_env
 from upright.evaluation.players import Episodes, NativeEpisodes, Observer, Played
 from upright.policy import Policy
 from upright.runs import Run, find_policy

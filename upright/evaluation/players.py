@@ -256,7 +256,7 @@ def joined_masks(masks: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.bool_]
 def command(
     policy: Policy, observation: NDArray[np.float32], mask: NDArray[np.bool_] | None = None
 ) -> Any:
-    """What the environment of `make_env` is given: the index of a Choice, else the values."""
+    """What the environment of `open_env` is given: the index of a Choice, else the values."""
     if isinstance(policy.spec.action, Choice):
         return policy.choose(observation, allowed(policy, observation, mask))
     return policy.act(observation)

@@ -79,7 +79,7 @@ def register(name: str, make: "Callable[[], Task]") -> None:
     from upright.tasks.task import check_task
 
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+-v\d+", name):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UprightError(f"task id {name!r}; it must be a name with a version, as Wheel-v0")
+        raise UprightError(f"task id {shown(name)}; it must be a name with a version, as Wheel-v0")
     if name in NAMES:
         raise UprightError(f"task id {name!r} is upright's own; choose another one")
     if not callable(make):
@@ -172,7 +172,9 @@ def make_task(name: str, physics: Physics | None = None, randomise: Ranges | Non
 
         for key, ends in randomise.items():
             if np.shape(ends) != (2,):
-                raise UprightError(f"randomise: {key} is {ends!r}; it must be (lowest, highest)")
+                raise UprightError(
+                    f"randomise: {key} is {shown(ends)}; it must be (lowest, highest)"
+                )
         # In a fixed order, since each is drawn from a random key of its own.
         task = Randomised(task, tuple((key, *ends) for key, ends in sorted(randomise.items())))
     return task

@@ -11,7 +11,8 @@ from upright.agents.presets import find_preset
 from upright.bridge.arguments import check_env
 from upright.bridge.factory import Factory, named
 from upright.calling import check_names, option, whole
-from upright.errors import UprightError
+from upright.errors import UprightError, shown
+from upright.parameters import is_finite
 from upright.plain import parse
 from upright.policy import Provenance, Score
 from upright.runs import Run
@@ -204,7 +205,7 @@ def plan(
     check_render(render)
     chosen = find_preset(preset)
     if environments not in ("several", "one"):
-        raise UprightError(f"environments is {environments!r}; it must be several or one")
+        raise UprightError(f"environments is {shown(environments)}; it must be several or one")
     if agent is not None:
         check_agent(agent)
     if steps is None and episodes is None:
@@ -249,7 +250,7 @@ def _check_runner(
 ) -> None:
     """Raises UprightError where these do not go together. `env`, `physics`: whether given."""
     if runner not in ("auto", *get_args(Runners)):
-        raise UprightError(f"runner is {runner!r}; it must be auto, compiled or hosted")
+        raise UprightError(f"runner is {shown(runner)}; it must be auto, compiled or hosted")
     if factory and runner == "compiled":
         leave = f"leave {option('runner')} out"
         raise UprightError(f"{task} is made by a function, so it is hosted; {leave}")
@@ -264,7 +265,7 @@ def _check_runner(
 def check_render(render: str | None) -> None:
     """Raises UprightError for a mode that there is not, and where nobody could see the window."""
     if render not in (None, "human"):
-        raise UprightError(f"render is {render!r}; it must be 'human', or left out")
+        raise UprightError(f"render is {shown(render)}; it must be 'human', or left out")
     if render:
         check_display(no_window())
 
@@ -297,7 +298,7 @@ def _plain(value: Any) -> Any:
     plain = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(plain, list | tuple):
         return tuple(map(_plain, plain))
-    return float(plain) if type(plain) is int else plain
+    return float(plain) if type(plain) is int and is_finite(plain) else plain
 
 
 def _say(values: dict[str, Any], name: str) -> str:

@@ -142,8 +142,8 @@ def resume(
     nothing left to do.
     """
     check_render(render)
-    path = find_run(run).path
-    before = Config.of_run(Run(path))
+    there = Run(find_run(run).path)  # as it is now
+    path, before = there.path, Config.of_run(there)
     config = before.with_budget(steps, episodes)
     with (
         watching(watch) as shown,
@@ -158,7 +158,7 @@ def resume(
             raise UprightError(f"{path}: {others}; nothing is left to do here")
         config = replace(config, factory=_check_task(path, config, task, env))
         ready = make_runner(config, render)
-        if ready.spec != Run(path).spec:
+        if ready.spec != there.spec:
             raise UprightError(f"{path}: {config.task} is not the same task any more (spec)")
         if others:
             warnings.warn(f"{path}: {others}; it is left to it", UprightWarning, stacklevel=2)
