@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import jax
 import numpy as np
 import pytest
@@ -40,6 +41,24 @@ def sigint():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Makes an environment known, for the time of a test; whatever arguments it is made with."""
+
+    def register(task, make, limit=None):
+        spec = gym.envs.registration.EnvSpec(task, lambda **_: make(), max_episode_steps=limit)
+        monkeypatch.setitem(gym.registry, task, spec)
+        return task
+
+    return register
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The doctor without the speed, which needs a compiler."""
+    monkeypatch.setattr("upright.diagnosis._timed", lambda *_: [])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import gymnasium as gym
 import jax
@@ -64,20 +65,8 @@ class Cart(gym.Env):
 
 
 @pytest.fixture
-def register(monkeypatch):
-    """Makes an environment known as `TASK`."""
-
-    def register(make, limit=200):
-        spec = gym.envs.registration.EnvSpec(TASK, lambda **_: make(), max_episode_steps=limit)
-        monkeypatch.setitem(gym.registry, TASK, spec)
-
-    return register
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Without the speed, which needs a compiler."""
-    monkeypatch.setattr(module, "_timed", lambda *_: [])
+def register(register):
+    return partial(register, TASK, limit=200)
 
 
 @pytest.fixture
@@ -85,7 +74,7 @@ def findings(register, quick):
     """Of a `Cart` with these peculiarities, by check."""
 
     def findings(agent=TINY, limit=200, budget=None, **options):
-        register(lambda: Cart(**options), limit)
+        register(lambda: Cart(**options), limit=limit)
         report = upright.doctor(TASK, agent=agent, **(budget or {}))
         assert all(bool(f.fix) == (f.severity != "fine") for f in report.findings)
         return {f.check: f for f in reversed(report.findings)}

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import gymnasium as gym
 import jax
@@ -30,6 +31,12 @@ def linear(task, action, weight, bias):
         scale=np.ones(1, np.float32),
         provenance=Provenance("none", seed=0, step=0),
     )
+
+
+def cartpole(provenance):
+    spec, agent = make_task("CartPole-v1").spec, DQN(hidden=(8,))
+    policy = agent.to_policy(agent.init(jax.random.key(1), spec), spec)
+    return replace(policy, provenance=provenance)
 
 
 class Line(gym.Env):
@@ -73,12 +80,8 @@ class Falls(gym.Env):
 
 
 @pytest.fixture
-def register(monkeypatch):
-    def register(make):
-        spec = gym.envs.registration.EnvSpec("Line-v0", lambda **_: make())
-        monkeypatch.setitem(gym.registry, "Line-v0", spec)
-
-    return register
+def register(register):
+    return partial(register, "Line-v0")
 
 
 MOVES = Continuous((Channel("move", "m", minimum=-2.0, maximum=2.0),))
@@ -148,12 +151,7 @@ def test_a_compiled_episode_without_an_end_is_cut_too():
 @pytest.mark.parametrize("randomised", [False, True])
 def test_our_environments_together_are_our_environments_one_by_one(randomised):
     """The same start states, physics and returns."""
-    spec = make_task("CartPole-v1").spec
-    agent = DQN(hidden=(8,))
-    policy = replace(
-        agent.to_policy(agent.init(jax.random.key(1), spec), spec),
-        provenance=Provenance(physics={"gravity": 3.7}, randomise={"half_length": (0.3, 0.9)}),
-    )
+    policy = cartpole(Provenance(physics={"gravity": 3.7}, randomise={"half_length": (0.3, 0.9)}))
     together = upright.evaluate(policy, episodes=30, seed=4, randomised=randomised)
     env = open_env(policy, conditions(policy, None, randomised))
     returns = []
@@ -168,12 +166,6 @@ def test_our_environments_together_are_our_environments_one_by_one(randomised):
     assert together.returns.tolist() == returns
     assert together.lengths.tolist() == returns
     assert len(set(returns)) > 1
-
-
-def cartpole(provenance):
-    spec, agent = make_task("CartPole-v1").spec, DQN(hidden=(8,))
-    policy = agent.to_policy(agent.init(jax.random.key(1), spec), spec)
-    return replace(policy, provenance=provenance)
 
 
 def test_a_policy_is_judged_with_other_physics_and_that_is_said():

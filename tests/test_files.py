@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from walks import files, outcomes
+from walks import files, outcomes, snapshot
 
 import upright
 from upright import DQN, Run, UprightError
@@ -34,14 +34,6 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def run(whole, tmp_path):
     return shutil.copytree(whole[110].path, tmp_path / "run")
-
-
-def snapshot(folder):
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-        if path.name != ".lock"
-    }
 
 
 def flip(path, place):

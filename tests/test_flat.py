@@ -58,13 +58,11 @@ ONES = [
 
 
 @pytest.fixture
-def boxed(monkeypatch):
+def boxed(register):
     """Makes the environment for agents of one with this action space."""
 
     def make(space, action=None):
-        spec = gym.envs.registration.EnvSpec("Boxed-v0", lambda: Boxed(space))
-        monkeypatch.setitem(gym.registry, "Boxed-v0", spec)
-        return make_env("Boxed-v0", action)
+        return make_env(register("Boxed-v0", lambda: Boxed(space)), action)
 
     return make
 

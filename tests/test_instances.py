@@ -35,12 +35,11 @@ class Point(gym.Env):
 
 
 @pytest.fixture
-def examined(monkeypatch):
+def examined(register, monkeypatch):
     """The findings of an environment by check, without the speed, which needs a compiler."""
 
     def examined(make):
-        spec = gym.envs.registration.EnvSpec(TASK, lambda **_: make(), max_episode_steps=40)
-        monkeypatch.setitem(gym.registry, TASK, spec)
+        register(TASK, make, limit=40)
         monkeypatch.setattr(module, "_timed", lambda *_: timed.append(1) or [])
         timed = []
         findings = {f.check: f for f in upright.doctor(TASK, agent=TINY).findings}

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import gymnasium as gym
 import jax
@@ -83,12 +84,8 @@ class ByMethod(Corridor):
 
 
 @pytest.fixture
-def register(monkeypatch):
-    def register(make, limit=12):
-        spec = gym.envs.registration.EnvSpec(TASK, lambda **_: make(), max_episode_steps=limit)
-        monkeypatch.setitem(gym.registry, TASK, spec)
-
-    return register
+def register(register):
+    return partial(register, TASK, limit=12)
 
 
 def train(out, **changes):
@@ -321,8 +318,7 @@ def test_a_mask_of_other_actions_than_those_outside_is_refused(register):
     go_right(2)
 
 
-def test_the_doctor_plays_what_is_allowed_and_says_so(register, monkeypatch):
-    monkeypatch.setattr("upright.diagnosis._timed", lambda *_: [])
+def test_the_doctor_plays_what_is_allowed_and_says_so(register, quick):
     for make, source in ((Corridor, r"info['action_mask']"), (ByMethod, "method action_masks()")):
         register(make)
         report = upright.doctor(TASK, agent=QUICK)

@@ -3,19 +3,19 @@
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from walks import reseal
 
 import upright
-from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector, tensors
-from upright.online import saved
+from upright import DQN, Channel, Choice, Learner, Spec, UprightError, Vector
 from upright.parameters import check_settings, setting
 from upright.plain import parse
 from upright.runners.fit import check_fit
-from upright.runs import Run, checkpoint
-from upright.runs.folder import RunConfig
+from upright.runs import Run
 from upright.tasks.catalogue import make_task
 from upright.training.config import plan
 
@@ -179,16 +179,6 @@ def test_a_learner_whose_network_cannot_say_anything_gives_no_action():
         Learner(huge, replace(SMALL, hidden=()), seed=0).act([1e30])
 
 
-def reseal(path, kind, version, change):
-    """The same file with other content, its checksums right."""
-    named, header = tensors.decode(path.read_bytes(), kind, version)
-    named = dict(named)
-    del header["tensors_sha256"]
-    change(header, named)
-    header = {name: header[name] for name in header if name not in ("format", "version")}
-    path.write_bytes(tensors.encode(named, kind, version, header))
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -219,12 +209,7 @@ def test_a_learners_file_is_checked_whole_before_anything_is_compiled(
     path = tmp_path / "learner.safetensors"
     learner.save(path)
     monkeypatch.setattr(Learner, "_compile", lambda self: pytest.fail("compiled"))
-
-    def writable(header, named):
-        named.update({name: array.copy() for name, array in named.items()})
-        change(header, named)
-
-    reseal(path, saved.FORMAT, saved.VERSION, writable)
+    reseal(path, change)
     with pytest.raises(UprightError, match=r"\A[^\n]*learner\.safetensors: [^\n]+\Z"):
         Learner.load(path)
 
@@ -251,7 +236,7 @@ def test_a_learners_file_is_checked_whole_before_anything_is_compiled(
 def test_a_policy_with_such_numbers_is_refused_by_show(untrained, tmp_path, call, change):
     path = tmp_path / "policy.safetensors"
     untrained[0].save(path)
-    reseal(path, "upright-policy", 3, lambda header, named: change(header))
+    reseal(path, lambda header, named: change(header))
     status, _, errors = call("show", path)
     assert (status, errors.count("\n")) == (2, 1), errors
     assert errors.startswith(f"upright: {path}: ")
@@ -262,6 +247,11 @@ def trained(tmp_path_factory):
     return upright.train(
         "CartPole-v1", agent=SMALL, seeds=1, steps=200, out=tmp_path_factory.mktemp("runs") / "run"
     )
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Run(shutil.copytree(trained.path, tmp_path / "run"))
 
 
 RUN = {
@@ -277,25 +267,21 @@ RUN = {
 
 @pytest.mark.parametrize(("name", "value"), [*RUN.items(), ("seeds", [2**32]), ("steps", -1)])
 def test_a_run_json_with_such_numbers_is_damaged_for_every_command(
-    trained, call, tmp_path, name, value
+    run, call, tmp_path, name, value
 ):
-    path = trained.path / "run.json"
-    text = path.read_text()
-    members = json.loads(text)
+    path = run.path / "run.json"
+    members = json.loads(path.read_text())
     members["config"][name] = value
     path.write_text(json.dumps(members))
-    try:
-        for command in ("show", "plot", "resume", "evaluate", "play"):
-            status, _, errors = call(command, trained.path)
-            assert (status, errors.count("\n")) == (2, 1), (command, errors)
-            assert "run.json is damaged (" in errors, command
-        status, output, _ = call("runs", trained.path.parent)
-        assert "left out" in output
-        assert "run.json is damaged (" in output
-        status, _, errors = call("merge", trained.path, trained.path, "--out", tmp_path / "out")
-        assert (status, "run.json is damaged (" in errors) == (2, True)
-    finally:
-        path.write_text(text)
+    for command in ("show", "plot", "resume", "evaluate", "play"):
+        status, _, errors = call(command, run.path)
+        assert (status, errors.count("\n")) == (2, 1), (command, errors)
+        assert "run.json is damaged (" in errors, command
+    status, output, _ = call("runs", run.path.parent)
+    assert "left out" in output
+    assert "run.json is damaged (" in output
+    status, _, errors = call("merge", run.path, run.path, "--out", tmp_path / "out")
+    assert (status, "run.json is damaged (" in errors) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -308,44 +294,34 @@ def test_a_run_json_with_such_numbers_is_damaged_for_every_command(
         ('"seed": 0', '"seed": false'),
     ],
 )
-def test_a_seed_json_with_such_numbers_is_damaged(trained, old, new):
-    path = trained.path / "seeds" / "00" / "seed.json"
+def test_a_seed_json_with_such_numbers_is_damaged(run, old, new):
+    path = run.path / "seeds" / "00" / "seed.json"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    try:
-        result = Run(trained.path).results[0]
-        assert result.state == "failed"
-        assert re.fullmatch(r"[^\n]*seed\.json is damaged \([^\n]+\)", result.error)
-    finally:
-        path.write_text(text)
+    result = Run(run.path).results[0]
+    assert result.state == "failed"
+    assert re.fullmatch(r"[^\n]*seed\.json is damaged \([^\n]+\)", result.error)
 
 
 @pytest.mark.parametrize("rows", ["1,2\n", "5\n", "1,2,3,4,x\n", "\n", "1,2,3,4,5,6\n"])
-def test_a_table_with_such_a_row_names_its_line(trained, rows):
-    path = trained.path / "seeds" / "00" / "episodes.csv"
+def test_a_table_with_such_a_row_names_its_line(run, rows):
+    path = run.path / "seeds" / "00" / "episodes.csv"
     text = path.read_bytes()
     lines = text.count(b"\n")
     path.write_bytes(text + rows.encode())
-    try:
-        with pytest.raises(UprightError, match=rf"episodes\.csv: line {lines + 1} is damaged; it"):
-            trained.table("episodes")
-    finally:
-        path.write_bytes(text)
+    with pytest.raises(UprightError, match=rf"episodes\.csv: line {lines + 1} is damaged; it"):
+        run.table("episodes")
 
 
-def test_a_table_without_its_columns_is_refused(trained):
-    path = trained.path / "seeds" / "00" / "episodes.csv"
-    text = path.read_bytes()
-    path.write_bytes(text.replace(b"return", b"step", 1))
-    try:
-        with pytest.raises(UprightError, match=r"episodes\.csv: is damaged; its first line must"):
-            trained.table("episodes")
-    finally:
-        path.write_bytes(text)
+def test_a_table_without_its_columns_is_refused(run):
+    path = run.path / "seeds" / "00" / "episodes.csv"
+    path.write_bytes(path.read_bytes().replace(b"return", b"step", 1))
+    with pytest.raises(UprightError, match=r"episodes\.csv: is damaged; its first line must"):
+        run.table("episodes")
 
 
-def test_a_checkpoint_cannot_have_other_files_cut(trained, tmp_path):
+def test_a_checkpoint_cannot_have_other_files_cut(run, tmp_path):
     """The tables that it names are those of a seed; no path leads out of its folder."""
     victim = tmp_path / "victim.csv"
     victim.write_text("a,b\n" * 10)
@@ -354,10 +330,10 @@ def test_a_checkpoint_cannot_have_other_files_cut(trained, tmp_path):
         seal = {"size": 1, "sha256": hashlib.sha256(b"a").hexdigest()}
         header["counters"]["tables"][str(victim.with_suffix(""))] = seal
 
-    for path in trained.path.glob("seeds/00/checkpoints/*"):
-        reseal(path, checkpoint.FORMAT, checkpoint.VERSION, name_it)
+    for path in run.path.glob("seeds/00/checkpoints/*"):
+        reseal(path, name_it)
     with pytest.raises(UprightError, match="its checkpoint is of other tables"):
-        upright.resume(trained.path, steps=300)
+        upright.resume(run.path, steps=300)
     assert victim.read_text() == "a,b\n" * 10
 
 
@@ -379,4 +355,4 @@ def test_a_plan_and_its_record_have_the_same_bounds():
     with pytest.raises(UprightError, match="steps is 2147483648; it must be at least 1 and below"):
         replace(config, steps=2**31)
     with pytest.raises(UprightError, match="neither steps nor episodes"):
-        RunConfig(**{**vars(config.record()), "steps": None})
+        replace(config.record(), steps=None)

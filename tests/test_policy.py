@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import safetensors
 from safetensors.numpy import load_file, save_file
+from walks import reseal
 
 import upright
 from upright import UprightError, load_policy
 from upright.policy import Policy, Provenance, Score
 from upright.spec import Channel, Choice, Continuous, Mirror, Spec, Vector
-from upright.tensors import encode
 
 
 @pytest.fixture
@@ -347,18 +347,6 @@ def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
 def test_public_names_are_all_there():
     for name in upright.__all__:
         assert getattr(upright, name).__doc__, name
-
-
-def reseal(path, change):
-    """The same file with another header, its checksums right: what a stranger could write."""
-    tensors = load_file(path)
-    with safetensors.safe_open(path, "numpy") as file:
-        header = json.loads(file.metadata()["upright"])
-    for checksum in ("sha256", "tensors_sha256"):
-        del header[checksum]
-    change(header, tensors)
-    kind, version = header.pop("format"), header.pop("version")
-    path.write_bytes(encode(tensors, kind, version, header))
 
 
 def spoil(**members):

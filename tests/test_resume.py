@@ -14,13 +14,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from walks import Walk, ended, files, outcomes, states
+from walks import Walk, ended, files, outcomes, reseal, snapshot, states
 
 import upright
-from upright import DQN, Run, UprightError, tensors
+from upright import DQN, Run, UprightError
 from upright.cli import console
 from upright.errors import UprightWarning
-from upright.runs import checkpoint
 from upright.training import progress
 
 HERE = Path(__file__).parent
@@ -63,15 +62,6 @@ def ctrl_c(monkeypatch):
         return watch
 
     return at
-
-
-def snapshot(folder):
-    """Every file of a folder."""
-    return {
-        path: path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
 
 
 @pytest.mark.parametrize("runner", TASKS)
@@ -166,7 +156,7 @@ def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path, whole, ctrl_c):
     del info["config"]["agent"]["max_gradient_norm"]
     (run / "run.json").write_text(json.dumps(info))
     for path in run.glob("seeds/*/checkpoints/*"):
-        change_header(path, lambda header: header["counters"]["settings"]["agent"].pop("tau"))
+        reseal(path, lambda header, _: header["counters"]["settings"]["agent"].pop("tau"))
     assert files(resume(run)) == files(whole["compiled"])
 
 
@@ -453,18 +443,9 @@ def test_a_run_of_another_format_is_refused_with_its_version(tmp_path, ctrl_c):
     assert snapshot(run.path) == before
 
 
-def change_header(path, change, version=checkpoint.VERSION):
-    """Writes a checkpoint again with another header, whole and under its checksum."""
-    named, header = tensors.decode(path.read_bytes(), checkpoint.FORMAT, checkpoint.VERSION)
-    for name in ("format", "version", "tensors_sha256"):
-        del header[name]
-    change(header)
-    path.write_bytes(tensors.encode(named, checkpoint.FORMAT, version, header))
-
-
 def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path, ctrl_c):
     run = train("compiled", tmp_path / "run", watch=ctrl_c(600))
-    change_header(checkpoints(run, 1)[0], lambda header: None, version=99)
+    reseal(checkpoints(run, 1)[0], lambda header, _: header.update(version=99))
     before = snapshot(run.path)
     with pytest.raises(UprightError, match="checkpoint format 99; this version of upright reads 3"):
         resume(run.path)

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -10,7 +11,6 @@ from gymnasium import wrappers
 
 import upright
 from upright import DQN, UprightError
-from upright import diagnosis as doctors
 from upright.bridge.flat import make_env
 from upright.bridge.spec import read_spec
 from upright.errors import UprightWarning
@@ -31,15 +31,8 @@ def ours():
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Makes an environment known as `TASK`."""
-
-    def registered(make, limit=None):
-        spec = gym.envs.registration.EnvSpec(TASK, lambda **_: make(), max_episode_steps=limit)
-        monkeypatch.setitem(gym.registry, TASK, spec)
-        return TASK
-
-    return registered
+def registered(register):
+    return partial(register, TASK)
 
 
 @pytest.fixture
@@ -281,14 +274,13 @@ def warned(registered, tmp_path):
     return warned
 
 
-def test_a_wrapper_that_remembers_is_found_by_what_it_does(registered, warned, monkeypatch):
+def test_a_wrapper_that_remembers_is_found_by_what_it_does(warned, quick):
     def make():
         return wrappers.RecordEpisodeStatistics(Habituates(gym.make("CartPole-v1")))
 
     (text,) = warned(make)
     assert "after other episodes the same seed and actions gave reward" in text
     assert "the wrapper Habituates keeps something" in text
-    monkeypatch.setattr(doctors, "_timed", lambda *_: [])
     (found,) = upright.doctor(TASK, agent=TINY).problems
     assert (found.check, "the wrapper Habituates" in found.fix) == ("determinism", True)
 

@@ -1,11 +1,15 @@
-"""Small Gymnasium environments, and what a checkpoint of a run holds."""
+"""Small Gymnasium environments, and what the files of a run hold."""
 
+import json
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
+import safetensors
+from safetensors.numpy import load_file
 
 from upright.runs import checkpoint
+from upright.tensors import encode
 from upright.training.config import Config
 from upright.training.runners import make_runner
 
@@ -101,6 +105,27 @@ def files(run):
     paths += run.path.glob("seeds/*/*.csv")
     paths += [max(folder.iterdir()) for folder in run.path.glob("seeds/*/checkpoints")]
     return {str(path.relative_to(run.path)): path.read_bytes() for path in paths}
+
+
+def snapshot(folder):
+    """All that is below a folder, files with their content: to see that nothing has changed."""
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if path.name != ".lock"
+    }
+
+
+def reseal(path, change):
+    """The same file with other content, its checksums right: what a stranger could write."""
+    tensors = load_file(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        header = json.loads(file.metadata()["upright"])
+    for checksum in ("sha256", "tensors_sha256"):
+        del header[checksum]
+    change(header, tensors)
+    kind, version = header.pop("format"), header.pop("version")
+    path.write_bytes(encode(tensors, kind, version, header))
 
 
 def outcomes(run):

@@ -77,7 +77,8 @@ def values(name, kind, rng):
     elif name in ("--physics", "--randomise"):
         pool = PHYSICS
     elif typing.get_origin(kind) is typing.Literal or isinstance(kind, types.UnionType):
-        chosen = [str(a) for part in typing.get_args(kind) for a in typing.get_args(part)]
+        parts = [kind] if typing.get_origin(kind) is typing.Literal else typing.get_args(kind)
+        chosen = [str(choice) for part in parts for choice in typing.get_args(part)]
         pool = [*chosen, *NUMBERS]
     if rng.random() < 0.08:
         pool = TEXTS
@@ -196,7 +197,7 @@ def main():
     parser.add_argument("--only", type=int)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result = Path(options.out).absolute() if options.out else None
+    result = options.out.absolute() if options.out else None
     jit.prepare()
     bad = {}
     chosen = range(options.count) if options.only is None else [options.only]

@@ -19,16 +19,18 @@ import time
 import warnings
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 
 from upright import DQN, Learner, UprightError, load_policy, tensors
 from upright.cli import console, run_tables
 from upright.online import saved
-from upright.policy import Policy, Provenance, Score
+from upright.policy import Provenance, Score
 from upright.runs import Run, checkpoint
 from upright.runs.folder import Evaluated, FinalEvaluation, Stint
 from upright.runs.provenance import describe_platform
@@ -330,16 +332,16 @@ def use_run(path):
     repr(run)
 
 
-def make_run(place, agent=AGENT):
+def make_run(place):
     """A run of one seed, made by hand; and the seed with what it goes on with."""
-    config = plan("CartPole-v1", agent=agent, seeds=1, steps=3000, physics={"gravity": 9.0})
+    config = plan("CartPole-v1", agent=AGENT, seeds=1, steps=3000, physics={"gravity": 9.0})
     runner = make_runner(config)
     info = _describe(config, runner, ["a warning"])
     writer = RunWriter.create(place, info)
     seed = SeedRun(config, writer, writer.seeds[0])
     seed.begin()
     score = Score(9.0, 8.0, 10.0, 50)
-    kept = Policy(**{**vars(untrained()), "provenance": config.provenance(0, 1000, score)})
+    kept = replace(untrained(), provenance=config.provenance(0, 1000, score))
     writer.seeds[0].append("episodes", [(1, 20, 20, 20, 1), (2, 50, 30, 30, 1)])
     writer.seeds[0].append("evaluations", [(0, 0, 9.5, 9, 10, 1)])
     final = FinalEvaluation(9.0, 8.0, 3, 1.0, 9.0, 100)
@@ -363,14 +365,12 @@ def make_run(place, agent=AGENT):
 
 @lru_cache
 def untrained():
-    import jax
-
     spec = make_task("CartPole-v1").spec
     policy = AGENT.to_policy(AGENT.init(jax.random.key(0), spec), spec)
     provenance = Provenance(
         "DQN", 3, 50, Score(9.0, 8.0, 10.0, 50), {"mass": 1.0}, {"x": (0.0, 1.0)}
     )
-    return Policy(**{**vars(policy), "provenance": provenance})
+    return replace(policy, provenance=provenance)
 
 
 def formats(folder):

@@ -50,54 +50,51 @@ class Scenario:
     out: str = "run"  # where the result is, below the folder
 
 
-def scenarios() -> list[Scenario]:
-    """Of both runners."""
-    found: list[Scenario] = []
-    for runner, task in TASKS.items():
+def scenarios(runner: str) -> list[Scenario]:
+    def train(place, name="run", seeds=(0, 1), steps=STEPS, **more):
+        options = {"evaluate_every": 60, "evaluation_episodes": 2, "checkpoint_every": 40}
+        options["final_episodes"] = 1
+        options |= {"runner": runner, "agent": QUICK, "seeds": seeds, "steps": steps}
+        return upright.train(TASKS[runner], out=place / name, **options, **more)
 
-        def train(place, name="run", seeds=(0, 1), steps=STEPS, task=task, runner=runner, **more):
-            options = {"evaluate_every": 60, "evaluation_episodes": 2, "checkpoint_every": 40}
-            options["final_episodes"] = 1
-            options |= {"runner": runner, "agent": QUICK, "seeds": seeds, "steps": steps}
-            return upright.train(task, out=place / name, **options, **more)
+    def nothing(place):
+        pass
 
-        def nothing(place):
-            pass
+    def short(place):
+        train(place, steps=SHORT)
 
-        def short(place, train=train):
-            train(place, steps=SHORT)
+    def one(place):
+        train(place, seeds=[0])
 
-        def one(place, train=train):
-            train(place, seeds=[0])
+    def two(place):
+        train(place, "a", seeds=[0])
+        train(place, "b", seeds=[1])
 
-        def two(place, train=train):
-            train(place, "a", seeds=[0])
-            train(place, "b", seeds=[1])
+    def more(place):
+        upright.resume(place / "run", steps=STEPS)
 
-        def more(place):
-            upright.resume(place / "run", steps=STEPS)
+    def join(place):
+        train(place, seeds=[1], join=True)
 
-        def join(place, train=train):
-            train(place, seeds=[1], join=True)
+    def merge(place):
+        upright.merge([place / "a", place / "b"], place / "run")
 
-        def merge(place):
-            upright.merge([place / "a", place / "b"], place / "run")
-
-        found += [
-            Scenario(f"train-{runner}", nothing, train),
-            Scenario(f"more-{runner}", short, more),
-            Scenario(f"join-{runner}", one, join),
-        ]
-        if runner == "compiled":  # no runner takes part
-            found.append(Scenario("merge", two, merge))
+    found = [
+        Scenario(f"train-{runner}", nothing, train),
+        Scenario(f"more-{runner}", short, more),
+        Scenario(f"join-{runner}", one, join),
+    ]
+    if runner == "compiled":  # no runner takes part
+        found.append(Scenario("merge", two, merge))
     return found
 
 
 def keep_programs() -> None:
     """Compiled once for all trainings here; what does not concern files is left out."""
-    runners, programs = {}, {}
 
-    def kept(store, function, key):
+    def kept(function, key):
+        store = {}
+
         def call(*arguments):
             place = key(*arguments)
             if place not in store:
@@ -106,9 +103,9 @@ def keep_programs() -> None:
 
         return call
 
-    training.make_runner = kept(runners, training.make_runner, lambda config, render: config.runner)
-    compiled_seeds._compile = kept(programs, compiled_seeds._compile, lambda *a: a[:2])
-    hosted.compile_programs = kept(programs, hosted.compile_programs, id)
+    training.make_runner = kept(training.make_runner, lambda config, render: config.runner)
+    compiled_seeds._compile = kept(compiled_seeds._compile, lambda *a: a[:2])
+    hosted.compile_programs = kept(hosted.compile_programs, id)
     platform = provenance.describe_platform("cpu")
     provenance.describe_platform = lambda device: platform
 
@@ -218,7 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     keep_programs()
     tried, bad = Counter(dict.fromkeys(MISCHIEFS, 0)), []
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        wanted = [s for s in scenarios() if asked.only.startswith(s.name) or not asked.only]
+        known = [scenario for runner in TASKS for scenario in scenarios(runner)]
+        wanted = [s for s in known if asked.only.startswith(s.name) or not asked.only]
         rounds = [Round(scenario, Path(folder) / scenario.name) for scenario in wanted]
         attempts = [
             (each, mischief, at)

@@ -29,9 +29,9 @@ SPEC = Spec(
 AGENT = DQN(batch_size=32, learning_starts=20, replay_size=500)
 
 
-def run(seconds, seed, folder, agent=AGENT):
+def run(seconds, seed, folder):
     """Complaints, numbers of calls, and how long `act` took [s]."""
-    learner = Learner(SPEC, agent, seed)
+    learner = Learner(SPEC, AGENT, seed)
     complaints, over = [], threading.Event()
     calls = {"learn": 0, "save": 0}
 
