@@ -62,6 +62,14 @@ class Line(gym.Env):
         return np.float32([self.x]), move, self.x >= self.ends_at, False, {}
 
 
+class Rich(Line):
+    """Each reward is a number in single precision; their sum is none."""
+
+    def step(self, action):
+        observation, _, ended, truncated, info = super().step(action)
+        return observation, 3e38, ended, truncated, info
+
+
 class Falls(gym.Env):
     """For a policy of CartPole; there is no third step."""
 
@@ -104,6 +112,19 @@ def test_an_episode_that_ends_by_itself_is_not_cut(register):
     evaluation = upright.evaluate(policy, episodes=2)
     assert evaluation.lengths.tolist() == [3, 3]
     assert evaluation.cut == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*epsilon is still")
+def test_a_return_beyond_single_precision_is_said(register, tmp_path):
+    register(lambda: Rich(gym.spaces.Discrete(2), ends_at=2), limit=4)
+    policy = linear("Line-v0", STAY_OR_GO, [0, 0], [0, 1])
+    said = r"the return is beyond 3.4e\+38 \(reset seed \d+\); divide all rewards"
+    with pytest.raises(UprightError, match=said):
+        upright.evaluate(policy, episodes=1)
+    settings = {"agent": DQN(hidden=(4,), learning_starts=20, batch_size=4), "steps": 100}
+    with pytest.warns(UprightWarning, match=f"while it was evaluated, {said}"):
+        run = upright.train("Line-v0", seeds=1, out=tmp_path / "run", **settings)
+    assert run.status == "failed"
 
 
 def test_a_continuous_policy_moves_by_what_it_says(register):

@@ -158,13 +158,22 @@ def test_what_is_longer_than_a_screen_is_cut_and_says_so(call):
 
 def test_variables_of_jax_that_do_not_fit_are_one_line(tmp_path):
     command = [*UPRIGHT, "doctor", "CartPole-v1", "--seeds", "1"]
-    for name, value in ("JAX_PLATFORMS", "nonsense"), ("JAX_ENABLE_X64", "perhaps"):
+    for name, value, said in (
+        ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS"),
+        ("JAX_PLATFORM_NAME", "cuda", "JAX_PLATFORM_NAME is 'cuda'"),
+        ("JAX_ENABLE_X64", "perhaps", "JAX_ENABLE_X64"),
+        ("JAX_NUM_CPU_DEVICES", "x", "jax_num_cpu_devices"),
+    ):
         environment = {**os.environ, name: value}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 2
         assert done.stderr.startswith("upright: JAX ")
         assert done.stderr.count("\n") == 1
-        assert name in done.stderr
+        assert said in done.stderr
+    environment = {**os.environ, "JAX_TRANSFER_GUARD": "disallow"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    said = r"upright: JAX's setting jax_transfer_guard is disallow; .* JAX_TRANSFER_GUARD, .*\n"
+    assert (done.returncode, bool(re.fullmatch(said, done.stderr))) == (2, True)
 
 
 def test_an_evaluation_shows_its_episodes_its_steps_and_the_time_left(run, monkeypatch):

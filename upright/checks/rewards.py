@@ -81,4 +81,4 @@ def _horizon(gamma: float, episode_steps: int | None) -> float:
 
 
 def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 99.5 else f"{number:.2g}"
+    return f"{number:,.0f}" if 99.5 <= number < 1e9 else f"{number:.2g}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from upright.calling import from_command_line
 from upright.cli import terminal
-from upright.errors import UprightError, UprightWarning, visible
+from upright.errors import UprightError, UprightWarning, one_line, visible
 from upright.files import reason
 
 COMMANDS = {
@@ -60,13 +60,13 @@ def main() -> None:
         # What could not be written now cannot be when Python ends either.
         terminal.discard_output()
         sys.exit(_fail(f"{error.filename or 'input or output'}: {reason(error)}"))
-    except Exception:
-        if said := _why_jax_fails():
+    except Exception as error:
+        if said := _why_jax_fails(error):
             sys.exit(_fail(said))
         raise
 
 
-def _why_jax_fails() -> str | None:
+def _why_jax_fails(failed: Exception) -> str | None:
     """What the user's variables for JAX are to blame for; None if that is not it."""
     if not any(name.startswith("JAX_") for name in os.environ):
         return None
@@ -74,8 +74,8 @@ def _why_jax_fails() -> str | None:
         import_module("upright.runners.jit").prepare()
     except UprightError as error:
         return str(error)
-    except ValueError as error:  # of JAX, while it reads them
-        return f"JAX does not start: {error}"
+    except Exception:  # of JAX, while it reads them; it says what is wrong the first time alone
+        return f"JAX does not start: {one_line(failed)}"
     return None
 
 

@@ -13,6 +13,7 @@ from upright.bridge.flat import Flat
 from upright.bridge.values import EnvironmentFailedError
 from upright.errors import UprightError
 from upright.evaluation import MOST_STEPS
+from upright.parameters import LARGEST
 from upright.policy import Policy
 from upright.spec import Choice
 
@@ -99,8 +100,8 @@ class Episodes:
     ) -> Played:
         """An episode is cut after `max_steps`; if None: where the environment has no limit.
 
-        Raises UprightError if an environment fails, and Stopped if it was cancelled, or took more
-        than `in_all` steps.
+        Raises UprightError if an environment fails or a return is beyond single precision, and
+        Stopped if it was cancelled, or took more than `in_all` steps.
         """
         observer = observer or Observer()
         parts: list[Played] = []
@@ -109,7 +110,7 @@ class Episodes:
             parts.append(self._in_step(policy, some, max_steps, in_all, observer))
             if in_all is not None:
                 in_all -= int(parts[-1].lengths.sum())
-        return _joined(parts)
+        return _joined(parts, reset_seeds)
 
     def close(self) -> None:
         for env in self._envs:
@@ -185,7 +186,7 @@ class NativeEpisodes:
             # The number of environments is fixed: what is left over plays along.
             filled = some + some[:1] * (self._most - len(some))
             parts.append(self._in_step(policy, filled, max_steps, observer))
-        returns, lengths, cut = _joined(parts)
+        returns, lengths, cut = _joined(parts, reset_seeds)
         count = len(reset_seeds)
         return Played(returns[:count], lengths[:count], cut[:count])
 
@@ -228,9 +229,17 @@ def _placed(error: EnvironmentFailedError, reset_seed: int, step: int) -> Uprigh
     return UprightError(f"{error} (reset seed {reset_seed}{step_of_it})")
 
 
-def _joined(parts: Sequence[Played]) -> Played:
+def _joined(parts: Sequence[Played], reset_seeds: Sequence[int]) -> Played:
+    """Raises UprightError where a return cannot be compared, nor written, in single precision."""
+    returns = np.concatenate([part.returns for part in parts])
+    beyond = np.abs(returns) > LARGEST
+    if beyond.any():
+        raise UprightError(
+            f"the return is beyond {LARGEST:.2g} (reset seed {reset_seeds[int(beyond.argmax())]});"
+            " divide all rewards by a constant"
+        )
     return Played(
-        returns=np.concatenate([part.returns for part in parts]),
+        returns=returns,
         lengths=np.concatenate([part.lengths for part in parts]),
         cut=np.concatenate([part.cut for part in parts]),
     )

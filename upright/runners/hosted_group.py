@@ -164,7 +164,8 @@ class HostedGroup:
             part[...] = value
         self._memory.add(self._parts.transition)
         log.ended[:], log.terminated[:] = ended, terminated
-        log.episode_return[:] = self._envs.returns
+        with np.errstate(over="ignore"):  # a return beyond float32 is infinite
+            log.episode_return[:] = self._envs.returns
         log.episode_length[:] = self._envs.lengths
         any_ended = bool(ended.any())
         if any_ended:

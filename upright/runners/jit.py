@@ -18,6 +18,10 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "jax_threefry_partitionable": (True,),
     "jax_numpy_dtype_promotion": ("standard",),
     "jax_numpy_rank_promotion": ("allow", "warn"),
+    **{
+        f"jax_transfer_guard{which}": ("allow", "log", None)
+        for which in ("", "_host_to_device", "_device_to_device", "_device_to_host")
+    },
 }
 
 
@@ -29,7 +33,7 @@ def prepare() -> None:
     Raises UprightError where JAX cannot start, or was told to compute otherwise than agents do.
     """
     for name, values in _NEEDED.items():
-        value = jax.config.values.get(name, values[0])
+        value = _value(name, values[0])
         if value not in values:
             raise UprightError(
                 f"JAX's setting {name} is {value}; upright needs {values[0]}: unset the environment"
@@ -42,9 +46,10 @@ def prepare() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        platforms = jax.config.values["jax_platforms"]
+        names = ("jax_platforms", "jax_platform_name")
+        told = [f"{name.upper()} is {value!r}" for name in names if (value := _value(name))]
         raise UprightError(
-            f"JAX finds no device: JAX_PLATFORMS is {platforms!r} ({one_line(error)}); unset it, or"
+            f"JAX finds no device: {' and '.join(told)} ({one_line(error)}); unset it, or"
             " install that platform"
         ) from error
     finally:
@@ -53,6 +58,10 @@ def prepare() -> None:
         _keep_programs()
     # A program that is not kept is compiled: that is slower, and nothing else.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+
+
+def _value(name: str, default: Any = None) -> Any:
+    return jax.config.values.get(name, default)
 
 
 def _keep_programs() -> None:

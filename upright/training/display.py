@@ -124,12 +124,16 @@ def _describe(status: "Status") -> str:
             "compiling": "the first time takes a few seconds; then it is kept",
             "stopping": "in order; a second Ctrl-C would lose what is not written yet",
         }[status.phase]
-    evaluated = f"{status.evaluated_episodes:,} episodes, {status.evaluated_steps:,} steps"
+    episodes = "episode" if status.evaluated_episodes == 1 else "episodes"
+    evaluated = f"{status.evaluated_episodes:,} {episodes}, {status.evaluated_steps:,} steps"
     if status.phase == "judging":
         parts = [f"the best policy of each seed: {evaluated}"]
     else:
         of = f"/{status.budget:,}" if status.budget else f", {status.episodes:,} episodes"
-        parts = [f"{status.steps:,}{of} steps", f"{status.steps_per_second:,.0f}/s"]
+        rate = f"{status.steps_per_second:,.0f}/s"
+        if status.all_learned:
+            rate = "all learned, the last evaluation is under way"
+        parts = [f"{status.steps:,}{of} steps", rate]
         if status.evaluated_steps:
             parts.append(f"evaluated {evaluated}")
         if status.median_return is not None and status.worst_return is not None:
@@ -144,6 +148,8 @@ def _describe(status: "Status") -> str:
 
 def number(value: float) -> str:
     """A return: large ones with one decimal, small ones with three digits that count."""
+    if abs(value) >= 1e9:
+        return f"{value:.4g}"
     return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 

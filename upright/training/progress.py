@@ -24,6 +24,7 @@ class Status:
     steps: int = 0  # learned from, over all seeds
     budget: int | None = None  # of steps, over all seeds; None: it is one of episodes
     steps_per_second: float = 0.0
+    all_learned: bool = False  # and the evaluation at the end of that is under way
     episodes: int = 0  # learned from, over all seeds
     # of evaluations in this phase, over all seeds
     evaluated_steps: int = 0
@@ -133,6 +134,7 @@ class Progress(Observer):
             steps=self.steps + self._under_way,
             budget=budget and budget * len(self.seeds),
             steps_per_second=(self.new_steps + self._under_way) / elapsed,
+            all_learned=fraction >= 1 and not self.seconds,
             episodes=sum(seed.episodes for seed in self.seeds),
             evaluated_steps=self._evaluated_steps,
             evaluated_episodes=self._evaluated_episodes,

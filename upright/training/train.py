@@ -274,7 +274,7 @@ def _running(watch: Watch) -> Generator[Interrupt]:
         try:
             yield interrupt
         except jax.errors.JaxRuntimeError as error:
-            if "memory" not in str(error):
+            if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
                 raise
             raise UprightError(
                 "out of memory; a smaller network or batch, less that an agent keeps"
